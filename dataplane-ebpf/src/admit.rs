@@ -1,0 +1,109 @@
+//! The last check before an application: what the socket selector decides at the end of a CPU
+//! queue, by the exact clock.
+//!
+//! A packet may have waited in the queue while the lease ran out or the session moved. So the
+//! selector asks the same tables again. "Delivered" means: passed here.
+
+use crate::{
+    dissect::{Dissected, Payload, dissect},
+    frame::Frame,
+    node::Address,
+    service::{ServiceRow, kind},
+    table::{Entry, Place},
+    tables::{Lookup, Tables, find_service, lookup},
+    verdict::Admission,
+};
+
+/// What to do with a datagram, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admit {
+    /// The reason, and the index of the counter.
+    pub admission: Admission,
+    /// The service it counts for; 0 if none.
+    pub service: u16,
+    /// The socket of this CPU gets it, of the control port's sockets if `control`.
+    pub socket: Option<(u32, bool)>,
+}
+
+/// A datagram as the selector finds it: from its UDP header on.
+pub struct Arrived<'a, 'f> {
+    /// The datagram, starting with the UDP header.
+    pub frame: &'a Frame<'f>,
+    /// The IP packet's destination.
+    pub destination: Address,
+    /// CLOCK_BOOTTIME in nanoseconds.
+    pub now: u64,
+    /// The CPU that processes it.
+    pub cpu: u32,
+}
+
+/// Decides about a datagram.
+#[inline(always)]
+pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
+    let Some(ports) = arrived.frame.read::<[u16; 4]>(0) else {
+        return Admit::drop(Admission::NoWireId, 0);
+    };
+    let Some(local) = tables.local() else { return Admit::drop(Admission::NotReady, 0) };
+    let Some(service) = find_service(tables, local, arrived.destination, ports[1]) else {
+        return Admit::drop(Admission::NoService, 0);
+    };
+    if service.kind != kind::DATA && service.kind != kind::CONTROL {
+        return Admit::drop(Admission::NoService, 0);
+    }
+    let length = u16::from_be(ports[2]) as usize;
+    if length < 8 {
+        return service.drop(Admission::NoWireId);
+    }
+    let payload = Payload { frame: arrived.frame, start: 8, length: length - 8 };
+    let Some(Dissected { id, opens }) = dissect(payload, service) else {
+        return service.drop(Admission::NoWireId);
+    };
+    let key = id.key(service.seed);
+    let Some(slot) = tables.slot(key.slot) else { return service.drop(Admission::NotReady) };
+    let identity = local.identity();
+    let fence = local.fence();
+    if arrived.now >= local.exact_deadline() {
+        return service.drop(Admission::Late);
+    }
+    if slot.has_rows() {
+        match lookup(tables, key.hash, identity.bucket_bits) {
+            Lookup::Hit { bits, .. } => {
+                let Some(Entry { place: Place::Local { cpu }, epoch }) = Entry::unpack(bits) else {
+                    return service.drop(Admission::NotOwner);
+                };
+                if epoch != fence.epoch() {
+                    return service.drop(Admission::NotOwner);
+                }
+                let right = arrived.cpu == cpu as u32;
+                let admission = if right { Admission::Delivered } else { Admission::WrongCpu };
+                return service.pass(admission, cpu as u32);
+            }
+            Lookup::Torn => return service.drop(Admission::NotOwner),
+            Lookup::Miss => {}
+        }
+    }
+    if !opens || slot.owner() != identity.node {
+        return service.drop(Admission::NotOwner);
+    }
+    service.pass(Admission::DeliveredNew, arrived.cpu)
+}
+
+impl Admit {
+    #[inline(always)]
+    fn drop(admission: Admission, service: u16) -> Self {
+        Self { admission, service, socket: None }
+    }
+}
+
+impl ServiceRow {
+    #[inline(always)]
+    fn drop(&self, admission: Admission) -> Admit {
+        Admit::drop(admission, self.service)
+    }
+
+    #[inline(always)]
+    fn pass(&self, admission: Admission, cpu: u32) -> Admit {
+        let socket = Some((cpu, self.kind == kind::CONTROL));
+        Admit { admission, service: self.service, socket }
+    }
+}

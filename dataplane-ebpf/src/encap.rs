@@ -1,0 +1,339 @@
+//! Encapsulation: IPv4 or IPv6, UDP and the shim around a client's whole IP packet.
+//!
+//! The rewrite is done in two steps: the head of the frame moves (in the kernel by
+//! `bpf_xdp_adjust_head`), then the new head is written. What to write is decided before, so the
+//! second step only needs room.
+
+use crate::{
+    frame::{Frame, FrameMut},
+    node::{Address, LinkRow},
+    parse::{Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6},
+    service::ENCAP_PORT,
+    shim::{SHIM, Shim},
+};
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{Immutable, IntoBytes};
+
+const IPV4: usize = 20;
+const IPV6: usize = 40;
+const UDP: usize = 8;
+const TTL: u8 = 64;
+const PROTOCOL_UDP: u8 = 17;
+
+/// Bytes that the encapsulation adds to a client's IP packet over an IPv4 underlay.
+pub const OVERHEAD_V4: usize = IPV4 + UDP + SHIM;
+
+/// Bytes that the encapsulation adds to a client's IP packet over an IPv6 underlay.
+pub const OVERHEAD_V6: usize = IPV6 + UDP + SHIM;
+
+/// The way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// The link that leads there.
+    pub link: LinkRow,
+    /// The next hop's MAC address.
+    pub next_hop: [u8; 6],
+    /// The node's address.
+    pub destination: Address,
+}
+
+/// A packet to be sent to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where the client's IP packet starts in the frame as it arrived.
+    pub inner: usize,
+    inner_length: u16,
+    underlay: Underlay,
+    shim: Shim,
+    /// The outer source port: spreads sessions over paths and receive queues.
+    source_port: u16,
+    /// The one's complement sum of the inner packet, for the outer checksum; 0 leaves that out.
+    inner_sum: u32,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct Ethernet {
+    destination: [u8; 6],
+    source: [u8; 6],
+    ethertype: U16,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct Udp {
+    source: U16,
+    destination: U16,
+    length: U16,
+    checksum: U16,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct Ipv4 {
+    version_ihl: u8,
+    tos: u8,
+    total_length: U16,
+    id: U16,
+    fragment: U16,
+    ttl: u8,
+    protocol: u8,
+    checksum: U16,
+    source: u32,
+    destination: u32,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct Ipv6 {
+    version_class: [u8; 4],
+    payload_length: U16,
+    next: u8,
+    hop_limit: u8,
+    source: [u64; 2],
+    destination: [u64; 2],
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct HeadV4 {
+    ethernet: Ethernet,
+    ip: Ipv4,
+    udp: Udp,
+    shim: Shim,
+}
+
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C, packed)]
+struct HeadV6 {
+    ethernet: Ethernet,
+    ip: Ipv6,
+    udp: Udp,
+    shim: Shim,
+}
+
+const HEAD_V4: usize = size_of::<HeadV4>();
+const HEAD_V6: usize = size_of::<HeadV6>();
+
+const _: () = assert!(HEAD_V4 == ETHERNET + OVERHEAD_V4);
+const _: () = assert!(HEAD_V6 == ETHERNET + OVERHEAD_V6);
+
+impl Forward {
+    /// Plans the encapsulation of `datagram`; `None` if the packet would not fit the link.
+    #[inline(always)]
+    pub(crate) fn new(
+        frame: &Frame,
+        datagram: &Datagram,
+        underlay: Underlay,
+        shim: Shim,
+        entropy: u64,
+    ) -> Option<Self> {
+        let is_v4 = underlay.destination.v4().is_some();
+        let overhead = if is_v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        if datagram.ip_length + overhead > underlay.link.mtu as usize {
+            return None;
+        }
+        Some(Self {
+            inner: datagram.ip,
+            inner_length: datagram.ip_length as u16,
+            underlay,
+            shim,
+            source_port: 0xc000 | entropy as u16 & 0x3fff,
+            inner_sum: if is_v4 { 0 } else { inner_sum(frame, datagram) },
+        })
+    }
+
+    /// The interface to send on.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.underlay.link.ifindex
+    }
+
+    /// How far the head of the frame moves before [`Forward::write`]: negative to grow.
+    #[inline(always)]
+    pub fn head_delta(&self) -> i32 {
+        let head = if self.underlay.destination.v4().is_some() { HEAD_V4 } else { HEAD_V6 };
+        self.inner as i32 - head as i32
+    }
+
+    /// Writes the new head; `None` if the frame is too short for it, and nothing is written.
+    #[inline(always)]
+    pub fn write(&self, frame: &mut FrameMut) -> Option<()> {
+        match self.underlay.destination.v4() {
+            Some(destination) => frame.write(0, self.head_v4(destination)),
+            None => frame.write(0, self.head_v6()),
+        }
+    }
+
+    #[inline(always)]
+    fn head_v4(&self, destination: u32) -> HeadV4 {
+        let source = self.underlay.link.source.v4().unwrap_or(0);
+        let total_length = self.inner_length + OVERHEAD_V4 as u16;
+        // The sum of what never changes: version and length, don't-fragment, TTL and protocol.
+        let constant = 0x4500 + 0x4000 + ((TTL as u32) << 8 | PROTOCOL_UDP as u32);
+        let sum = constant + total_length as u32 + sum32(source) + sum32(destination);
+        HeadV4 {
+            ethernet: self.ethernet(ETHERTYPE_V4),
+            ip: Ipv4 {
+                version_ihl: 0x45,
+                tos: 0,
+                total_length: U16::new(total_length),
+                id: U16::ZERO,
+                fragment: U16::new(0x4000),
+                ttl: TTL,
+                protocol: PROTOCOL_UDP,
+                checksum: U16::new(!fold(sum)),
+                source,
+                destination,
+            },
+            // UDP over IPv4 may go without a checksum (RFC 768); the inner packet has its own.
+            udp: self.udp(total_length - IPV4 as u16, 0),
+            shim: self.shim,
+        }
+    }
+
+    #[inline(always)]
+    fn head_v6(&self) -> HeadV6 {
+        let length = self.inner_length + (UDP + SHIM) as u16;
+        let source = self.underlay.link.source;
+        let destination = self.underlay.destination;
+        let checksum = if self.inner_sum == 0 {
+            // A tunnel may go without a checksum over IPv6 (RFC 6935) where the inner packet has
+            // none that could be built upon.
+            0
+        } else {
+            let sum = self.inner_sum
+                + sum_address(source)
+                + sum_address(destination)
+                + PROTOCOL_UDP as u32
+                + 2 * length as u32
+                + self.source_port as u32
+                + ENCAP_PORT as u32
+                + sum_shim(&self.shim);
+            match !fold(sum) {
+                0 => 0xffff,
+                checksum => checksum,
+            }
+        };
+        HeadV6 {
+            ethernet: self.ethernet(ETHERTYPE_V6),
+            ip: Ipv6 {
+                version_class: [0x60, 0, 0, 0],
+                payload_length: U16::new(length),
+                next: PROTOCOL_UDP,
+                hop_limit: TTL,
+                source: source.0,
+                destination: destination.0,
+            },
+            udp: self.udp(length, checksum),
+            shim: self.shim,
+        }
+    }
+
+    #[inline(always)]
+    fn ethernet(&self, ethertype: u16) -> Ethernet {
+        Ethernet {
+            destination: self.underlay.next_hop,
+            source: self.underlay.link.mac,
+            ethertype: U16::new(ethertype),
+        }
+    }
+
+    #[inline(always)]
+    fn udp(&self, length: u16, checksum: u16) -> Udp {
+        Udp {
+            source: U16::new(self.source_port),
+            destination: U16::new(ENCAP_PORT),
+            length: U16::new(length),
+            checksum: U16::new(checksum),
+        }
+    }
+}
+
+/// How far the head of a forwarded frame moves before [`decapsulate`].
+#[inline(always)]
+pub fn decapsulation_delta(inner: usize) -> i32 {
+    inner as i32 - ETHERNET as i32
+}
+
+/// The MAC addresses of a frame, kept across [`decapsulate`].
+#[inline(always)]
+pub fn mac_addresses(frame: &Frame) -> Option<[u8; 12]> {
+    frame.read::<[u8; 12]>(0)
+}
+
+/// Writes an Ethernet header in front of the client's IP packet, which now starts at offset 14.
+/// VLAN tags of the underlay are gone with the encapsulation.
+#[inline(always)]
+pub fn decapsulate(frame: &mut FrameMut, addresses: [u8; 12]) -> Option<()> {
+    let ethertype = match frame.as_frame().byte(ETHERNET)? >> 4 {
+        4 => ETHERTYPE_V4,
+        _ => ETHERTYPE_V6,
+    };
+    frame.write(0, addresses)?;
+    frame.write(12, U16::new(ethertype))
+}
+
+/// The one's complement sum of the client's packet, from its headers alone (local checksum
+/// offload): a UDP segment with a right checksum sums up to the complement of its pseudo header.
+/// Not folded; 0 where that does not work: no checksum, extension headers, or bytes behind UDP.
+#[inline(always)]
+fn inner_sum(frame: &Frame, datagram: &Datagram) -> u32 {
+    let udp = datagram.payload - UDP;
+    let length = (datagram.payload_length + UDP) as u32;
+    let Some(checksum) = frame.read::<U16>(udp + 6) else { return 0 };
+    if checksum.get() == 0 || udp + length as usize != datagram.ip + datagram.ip_length {
+        return 0;
+    }
+    if datagram.destination.v4().is_some() {
+        // An IPv4 header with a right checksum sums up to nothing.
+        let [source, destination] = [datagram.source, datagram.destination]
+            .map(|address| sum32(address.v4().unwrap_or(0)));
+        let pseudo = source + destination + PROTOCOL_UDP as u32 + length;
+        return !fold(pseudo) as u32 + 0xffff;
+    }
+    if udp != datagram.ip + IPV6 {
+        return 0;
+    }
+    // The addresses stand in the header and in the pseudo header, and cancel out.
+    let Some(words) = frame.read::<[U16; 4]>(datagram.ip) else { return 0 };
+    let header = words[0].get() as u32
+        + words[1].get() as u32
+        + words[2].get() as u32
+        + words[3].get() as u32;
+    let pseudo = PROTOCOL_UDP as u32 + length;
+    header + !fold(pseudo) as u32
+}
+
+/// The sum of the two 16-bit words of an address in memory order.
+#[inline(always)]
+fn sum32(address: u32) -> u32 {
+    let address = u32::from_be(address);
+    (address >> 16) + (address & 0xffff)
+}
+
+#[inline(always)]
+fn sum64(word: u64) -> u32 {
+    let word = u64::from_be(word);
+    let halves = (word >> 32) + (word & 0xffff_ffff);
+    // At most 33 bits: fold them to 18.
+    ((halves >> 16) + (halves & 0xffff)) as u32
+}
+
+#[inline(always)]
+fn sum_address(address: Address) -> u32 {
+    sum64(address.0[0]) + sum64(address.0[1])
+}
+
+#[inline(always)]
+fn sum_shim(shim: &Shim) -> u32 {
+    let words: [u64; SHIM / 8] = zerocopy::transmute!(*shim);
+    sum64(words[0]) + sum64(words[1]) + sum64(words[2]) + sum64(words[3])
+}
+
+/// Folds a sum into 16 bits.
+#[inline(always)]
+fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}

@@ -1,0 +1,30 @@
+//! The packet side of Jumpgate.
+//!
+//! This library holds everything that decides about a packet, and the layout of the tables it
+//! decides by. It is `no_std`, allocates nothing and knows nothing of how programs are loaded. The
+//! same code runs in the kernel (the binary beside it adds maps and entry points), in unit and
+//! property tests, in fuzzers, in benchmarks and in userspace.
+//!
+//! A packet's way: [`parse`] finds the UDP datagram, [`service`] the service, [`dissect`] the wire
+//! id, [`wire_id`] its slot and key, [`slot`] and [`table`] the owner; [`route`] puts them together
+//! and says what to do, [`encap`] writes the head of a packet for another node, and [`admit`]
+//! checks once more at the end of the queue.
+
+#![no_std]
+
+pub mod admit;
+pub mod dissect;
+pub mod encap;
+pub mod frame;
+pub mod local;
+pub mod node;
+pub mod parse;
+pub mod route;
+pub mod service;
+pub mod shim;
+pub mod slot;
+pub mod table;
+pub mod tables;
+pub mod verdict;
+pub mod wire_id;
+pub mod word;

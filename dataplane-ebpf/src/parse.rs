@@ -1,0 +1,239 @@
+//! From a frame to a UDP datagram: Ethernet, VLAN tags, IPv4 or IPv6, UDP.
+//!
+//! Lengths come from the headers, never from the end of the frame: short frames are padded.
+
+use crate::{frame::Frame, node::Address, verdict::Verdict};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// VLAN tags that are followed.
+pub const VLAN_TAGS: usize = 2;
+
+/// IPv6 extension headers that are followed.
+pub const EXTENSION_HEADERS: usize = 4;
+
+/// Length of an Ethernet header without tags.
+pub const ETHERNET: usize = 14;
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_V4: u16 = 0x0800;
+
+/// EtherType of IPv6.
+pub const ETHERTYPE_V6: u16 = 0x86dd;
+
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+const PROTOCOL_UDP: u8 = 17;
+const NEXT_HOP_BY_HOP: u8 = 0;
+const NEXT_ROUTING: u8 = 43;
+const NEXT_FRAGMENT: u8 = 44;
+const NEXT_AUTHENTICATION: u8 = 51;
+const NEXT_DESTINATION: u8 = 60;
+
+/// A big-endian 16-bit field.
+type Be16 = zerocopy::byteorder::network_endian::U16;
+
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Ipv4Header {
+    version_ihl: u8,
+    tos: u8,
+    total_length: Be16,
+    id: Be16,
+    fragment: Be16,
+    ttl: u8,
+    protocol: u8,
+    checksum: Be16,
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Ipv6Header {
+    version_class: u8,
+    class_flow: [u8; 3],
+    payload_length: Be16,
+    next: u8,
+    hop_limit: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+}
+
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct UdpHeader {
+    source: [u8; 2],
+    destination: [u8; 2],
+    length: Be16,
+    checksum: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Ipv4Header>() == 20);
+const _: () = assert!(size_of::<Ipv6Header>() == 40);
+const _: () = assert!(size_of::<UdpHeader>() == 8);
+
+/// A whole UDP datagram in a frame. Offsets and lengths are in bytes, offsets from the frame's
+/// start; everything they name lies within the IP packet, though not yet within the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Destination port, in network byte order.
+    pub port: u16,
+    /// Where the IP header starts.
+    pub ip: usize,
+    /// Length of the IP packet.
+    pub ip_length: usize,
+    /// Where the UDP payload starts.
+    pub payload: usize,
+    /// Length of the UDP payload.
+    pub payload_length: usize,
+}
+
+/// What a frame turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// Neither IPv4 nor IPv6 with UDP.
+    Other,
+    /// Would be UDP to this address, but cannot be read.
+    Broken(Address, Verdict),
+    /// A datagram.
+    Udp(Datagram),
+}
+
+/// Reads a frame from its Ethernet header on.
+#[inline(always)]
+pub fn parse_frame(frame: &Frame) -> Parsed {
+    let Some(ethertype) = frame.read::<Be16>(12) else { return Parsed::Other };
+    let mut ethertype = ethertype.get();
+    let mut ip = ETHERNET;
+    if ethertype != ETHERTYPE_V4 && ethertype != ETHERTYPE_V6 {
+        for _ in 0..VLAN_TAGS {
+            if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
+                break;
+            }
+            let Some(inner) = frame.read::<Be16>(ip + 2) else { return Parsed::Other };
+            ethertype = inner.get();
+            ip += 4;
+        }
+    }
+    match ethertype {
+        ETHERTYPE_V4 => parse_v4(frame, ip, usize::MAX),
+        ETHERTYPE_V6 => parse_v6(frame, ip, usize::MAX),
+        _ => Parsed::Other,
+    }
+}
+
+/// Reads an IP packet of at most `room` bytes at offset `ip`.
+#[inline(always)]
+pub fn parse_ip(frame: &Frame, ip: usize, room: usize) -> Parsed {
+    match frame.byte(ip) {
+        Some(first) if first >> 4 == 4 => parse_v4(frame, ip, room),
+        Some(first) if first >> 4 == 6 => parse_v6(frame, ip, room),
+        _ => Parsed::Other,
+    }
+}
+
+#[inline(always)]
+fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
+    let Some(header) = frame.read::<Ipv4Header>(ip) else { return Parsed::Other };
+    if header.protocol != PROTOCOL_UDP {
+        return Parsed::Other;
+    }
+    let destination = Address::from_v4(u32::from_ne_bytes(header.destination));
+    let source = Address::from_v4(u32::from_ne_bytes(header.source));
+    let header_length = (header.version_ihl & 0xf) as usize * 4;
+    let total = header.total_length.get() as usize;
+    let is_v4 = header.version_ihl >> 4 == 4;
+    if !is_v4 || header_length < size_of::<Ipv4Header>() || total < header_length || total > room {
+        return Parsed::Broken(destination, Verdict::Malformed);
+    }
+    // More fragments follow, or this is not the first one.
+    if header.fragment.get() & 0x3fff != 0 {
+        return Parsed::Broken(destination, Verdict::Fragment);
+    }
+    parse_udp(frame, source, destination, ip, total, header_length)
+}
+
+#[inline(always)]
+fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
+    let Some(header) = frame.read::<Ipv6Header>(ip) else { return Parsed::Other };
+    let destination = Address::from_bytes(header.destination);
+    let source = Address::from_bytes(header.source);
+    let total = size_of::<Ipv6Header>() + header.payload_length.get() as usize;
+    let mut header_length = size_of::<Ipv6Header>();
+    let mut next = header.next;
+    if next != PROTOCOL_UDP {
+        for _ in 0..EXTENSION_HEADERS {
+            let unit = match next {
+                NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_DESTINATION => 8,
+                NEXT_AUTHENTICATION => 4,
+                NEXT_FRAGMENT => 0,
+                _ => break,
+            };
+            let Some([following, length]) = frame.read::<[u8; 2]>(ip + header_length) else {
+                return Parsed::Broken(destination, Verdict::Malformed);
+            };
+            if unit == 0 {
+                let Some(offset) = frame.read::<Be16>(ip + header_length + 2) else {
+                    return Parsed::Broken(destination, Verdict::Malformed);
+                };
+                // An atomic fragment (RFC 6946) is a whole packet with a fragment header.
+                if offset.get() & 0xfff9 != 0 {
+                    return Parsed::Broken(destination, Verdict::Fragment);
+                }
+                header_length += 8;
+            } else {
+                header_length += 8 + length as usize * unit;
+            }
+            next = following;
+        }
+        if matches!(
+            next,
+            NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_FRAGMENT | NEXT_AUTHENTICATION | NEXT_DESTINATION
+        ) {
+            return Parsed::Broken(destination, Verdict::ExtensionHeaders);
+        }
+        if next != PROTOCOL_UDP {
+            return Parsed::Other;
+        }
+    }
+    if header.version_class >> 4 != 6 || total < header_length || total > room {
+        return Parsed::Broken(destination, Verdict::Malformed);
+    }
+    parse_udp(frame, source, destination, ip, total, header_length)
+}
+
+#[inline(always)]
+fn parse_udp(
+    frame: &Frame,
+    source: Address,
+    destination: Address,
+    ip: usize,
+    ip_length: usize,
+    header_length: usize,
+) -> Parsed {
+    let udp = ip + header_length;
+    let Some(header) = frame.read::<UdpHeader>(udp) else {
+        return Parsed::Broken(destination, Verdict::Malformed);
+    };
+    let length = header.length.get() as usize;
+    if length < size_of::<UdpHeader>()
+        || length > ip_length - header_length
+        || ip + ip_length > frame.len()
+    {
+        return Parsed::Broken(destination, Verdict::Malformed);
+    }
+    Parsed::Udp(Datagram {
+        source,
+        destination,
+        port: u16::from_ne_bytes(header.destination),
+        ip,
+        ip_length,
+        payload: udp + size_of::<UdpHeader>(),
+        payload_length: length - size_of::<UdpHeader>(),
+    })
+}

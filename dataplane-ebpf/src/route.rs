@@ -1,0 +1,364 @@
+//! The decision: from a frame and the tables to a verdict. Pure; the same in the kernel, in tests
+//! and in fuzzers.
+
+use crate::{
+    dissect::{Dissected, Payload, dissect},
+    encap::{Forward, Underlay},
+    frame::Frame,
+    local::{Identity, LocalRow},
+    node::{Address, LinkRow},
+    parse::{Datagram, Parsed, parse_frame, parse_ip},
+    service::{ServiceRow, kind},
+    shim::{HOPS, SHIM, Shim},
+    slot::SlotWord,
+    table::{Entry, Place},
+    tables::{Lookup, Tables, find_service, lookup},
+    verdict::Verdict,
+    wire_id::Key,
+};
+
+/// What is to be done with a packet, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The reason, and the index of the counter.
+    pub verdict: Verdict,
+    /// The service it counts for; 0 if none.
+    pub service: u16,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Leave it to the kernel.
+    Pass,
+    /// Drop it.
+    Drop,
+    /// Give it to a CPU of this node.
+    Deliver {
+        /// The CPU.
+        cpu: u32,
+        /// Set if the packet was forwarded to this node: where its own IP header starts.
+        inner: Option<usize>,
+    },
+    /// Send it to another node.
+    Forward(Forward),
+}
+
+/// A packet on its way through the decision.
+struct Packet<'a, T> {
+    tables: &'a T,
+    local: &'a LocalRow,
+    identity: Identity,
+    service: &'a ServiceRow,
+    datagram: Datagram,
+    /// The shim, if another node forwarded the packet.
+    shim: Option<Shim>,
+    key: Key,
+    slot: SlotWord,
+    opens: bool,
+}
+
+/// Decides about a frame that arrived on the interface `ingress`.
+#[inline(always)]
+pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
+    let outer = match parse_frame(frame) {
+        Parsed::Other => return Decision::PASS,
+        Parsed::Broken(address, verdict) => return broken(address, verdict, tables),
+        Parsed::Udp(datagram) => datagram,
+    };
+    let Some(local) = tables.local() else { return Decision::PASS };
+    let Some(mut service) = find_service(tables, local, outer.destination, outer.port) else {
+        return Decision::PASS;
+    };
+    let identity = local.identity();
+    let mut datagram = outer;
+    let mut shim = None;
+    if service.kind == kind::ENCAP {
+        match unwrap(frame, ingress, &outer, tables, local) {
+            Ok(unwrapped) => {
+                datagram = unwrapped.datagram;
+                service = unwrapped.service;
+                shim = Some(unwrapped.shim);
+            }
+            Err(verdict) => return Decision::reject(verdict, 0),
+        }
+    } else if service.kind == kind::ADDRESS {
+        // Port 0 is nobody's.
+        return Decision::PASS;
+    }
+    if identity.node == 0 {
+        return Decision::reject(Verdict::NotReady, service.service);
+    }
+    let payload =
+        Payload { frame, start: datagram.payload, length: datagram.payload_length };
+    let Some(Dissected { id, opens }) = dissect(payload, service) else {
+        return Decision::reject(Verdict::NoWireId, service.service);
+    };
+    let key = id.key(service.seed);
+    let Some(slot) = tables.slot(key.slot) else {
+        return Decision::reject(Verdict::NotReady, service.service);
+    };
+    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide(frame)
+}
+
+/// A packet that cannot be read is refused if its address is a service's, and is none of our
+/// business otherwise.
+#[inline(always)]
+fn broken<T: Tables>(address: Address, verdict: Verdict, tables: &T) -> Decision {
+    let Some(local) = tables.local() else { return Decision::PASS };
+    match find_service(tables, local, address, 0) {
+        Some(service) => Decision::reject(verdict, service.service),
+        None => Decision::PASS,
+    }
+}
+
+/// A forwarded packet without its encapsulation.
+struct Unwrapped<'a> {
+    datagram: Datagram,
+    service: &'a ServiceRow,
+    shim: Shim,
+}
+
+/// Takes the encapsulation off, after checking who sent it.
+#[inline(always)]
+fn unwrap<'a, T: Tables>(
+    frame: &Frame,
+    ingress: u32,
+    outer: &Datagram,
+    tables: &'a T,
+    local: &LocalRow,
+) -> Result<Unwrapped<'a>, Verdict> {
+    if outer.payload_length < SHIM {
+        return Err(Verdict::ShimMalformed);
+    }
+    let shim = frame.read::<Shim>(outer.payload).ok_or(Verdict::ShimMalformed)?;
+    if !shim.is_valid() {
+        return Err(Verdict::ShimMalformed);
+    }
+    let sender = tables.node(shim.sender.get()).ok_or(Verdict::ShimSender)?;
+    if !sender.is_present() || sender.address != outer.source {
+        return Err(Verdict::ShimSender);
+    }
+    if !arrived_on(sender.links, ingress, tables) {
+        return Err(Verdict::ShimInterface);
+    }
+    let inner = match parse_ip(frame, outer.payload + SHIM, outer.payload_length - SHIM) {
+        Parsed::Udp(datagram) => datagram,
+        Parsed::Broken(_, verdict) => return Err(verdict),
+        Parsed::Other => return Err(Verdict::ShimMalformed),
+    };
+    let service = find_service(tables, local, inner.destination, inner.port)
+        .ok_or(Verdict::ShimMalformed)?;
+    if service.kind != kind::DATA && service.kind != kind::CONTROL {
+        return Err(Verdict::ShimMalformed);
+    }
+    Ok(Unwrapped { datagram: inner, service, shim })
+}
+
+/// Whether `ingress` is one of these links.
+#[inline(always)]
+fn arrived_on<T: Tables>(links: u64, ingress: u32, tables: &T) -> bool {
+    let mut link = 0_u8;
+    while (link as usize) < crate::node::LINKS {
+        if links >> link & 1 != 0 {
+            if let Some(row) = tables.link(link) {
+                if row.ifindex == ingress {
+                    return true;
+                }
+            }
+        }
+        link += 1;
+    }
+    false
+}
+
+impl<T: Tables> Packet<'_, T> {
+    #[inline(always)]
+    fn decide(&self, frame: &Frame) -> Decision {
+        if self.slot.has_rows() {
+            match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
+                Lookup::Hit { bits, detail, generation } => {
+                    let Some(entry) = Entry::unpack(bits) else {
+                        return self.reject(Verdict::EntryTorn);
+                    };
+                    return match entry.place {
+                        Place::Local { cpu } => {
+                            self.local(cpu, entry.epoch, detail, generation)
+                        }
+                        Place::Remote { node } => self.row(frame, node, detail, generation),
+                    };
+                }
+                Lookup::Torn => return self.reject(Verdict::EntryTorn),
+                Lookup::Miss => {}
+            }
+        }
+        if self.slot.owner() == self.identity.node {
+            self.unknown(frame)
+        } else {
+            self.away(frame)
+        }
+    }
+
+    /// The session table says that this node owns the session.
+    #[inline(always)]
+    fn local(&self, cpu: u16, epoch: u32, detail: u32, generation: u16) -> Decision {
+        let fence = self.local.fence();
+        if let Some(shim) = self.shim {
+            let known = shim.epoch.get();
+            if known != 0 && known != fence.epoch() {
+                return self.reject(if known < fence.epoch() {
+                    Verdict::ShimEpochOld
+                } else {
+                    Verdict::ShimEpochNew
+                });
+            }
+            let theirs = shim.version.get();
+            if theirs != 0 {
+                let ours = self.tables.detail(detail).and_then(|row| row.version(generation));
+                let Some(ours) = ours else { return self.reject(Verdict::EntryTorn) };
+                if theirs != ours {
+                    return self.reject(if theirs < ours {
+                        Verdict::ShimVersionOld
+                    } else {
+                        Verdict::ShimVersionNew
+                    });
+                }
+            }
+        }
+        if !fence.is_open(self.tables.jiffies()) {
+            return self.reject(Verdict::FenceShut);
+        }
+        if epoch != fence.epoch() {
+            return self.reject(Verdict::EntryEpoch);
+        }
+        self.deliver(Verdict::Local, cpu as u32)
+    }
+
+    /// The session table says that another node owns the session.
+    #[inline(always)]
+    fn row(&self, frame: &Frame, node: u16, detail: u32, generation: u16) -> Decision {
+        let version = self.tables.detail(detail).and_then(|row| row.version(generation));
+        let Some(version) = version else { return self.reject(Verdict::EntryTorn) };
+        if let Some(shim) = self.shim {
+            if version <= shim.version.get() {
+                return self.reject(Verdict::NotNewer);
+            }
+        }
+        self.forward(frame, node, Verdict::ForwardRow, version)
+    }
+
+    /// The slot is this node's, and the session table has no entry.
+    #[inline(always)]
+    fn unknown(&self, frame: &Frame) -> Decision {
+        if let Some(shim) = self.shim {
+            if shim.revision.get() > self.slot.revision() {
+                return self.reject(Verdict::PlacementOld);
+            }
+            // The sender could not have known better: the slot was its own.
+            if shim.is_second_chance() {
+                return self.reject(Verdict::SecondChanceMissed);
+            }
+        }
+        if self.opens {
+            return self.new_session();
+        }
+        if self.slot.previous() != 0 {
+            return self.forward(frame, self.slot.previous(), Verdict::SecondChance, 0);
+        }
+        self.reject(Verdict::NoSession)
+    }
+
+    /// The slot is another node's, and the session table has no entry.
+    #[inline(always)]
+    fn away(&self, frame: &Frame) -> Decision {
+        if let Some(shim) = self.shim {
+            if self.slot.revision() <= shim.revision.get() {
+                return self.reject(if shim.is_second_chance() {
+                    Verdict::SecondChanceMissed
+                } else {
+                    Verdict::NotNewer
+                });
+            }
+        }
+        if self.slot.owner() == 0 {
+            return self.reject(Verdict::NoOwner);
+        }
+        self.forward(frame, self.slot.owner(), Verdict::ForwardSlot, 0)
+    }
+
+    #[inline(always)]
+    fn new_session(&self) -> Decision {
+        let fence = self.local.fence();
+        if !fence.is_open(self.tables.jiffies()) {
+            return self.reject(Verdict::FenceShut);
+        }
+        // The same packet sent twice must meet the same CPU, so the hash chooses.
+        let cpus = self.identity.cpus as u32;
+        if cpus == 0 {
+            return self.reject(Verdict::NoCpu);
+        }
+        match self.tables.cpu((self.key.hash >> 32) as u32 % cpus) {
+            Some(cpu) => self.deliver(Verdict::New, cpu),
+            None => self.reject(Verdict::NoCpu),
+        }
+    }
+
+    #[inline(always)]
+    fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
+        let inner = if self.shim.is_some() { Some(self.datagram.ip) } else { None };
+        Decision { verdict, service: self.service.service, action: Action::Deliver { cpu, inner } }
+    }
+
+    #[inline(always)]
+    fn forward(&self, frame: &Frame, node: u16, verdict: Verdict, version: u64) -> Decision {
+        let hops = match self.shim {
+            None => HOPS - 1,
+            Some(shim) if shim.hops > 0 => shim.hops - 1,
+            Some(_) => return self.reject(Verdict::HopLimit),
+        };
+        let Some(row) = self.tables.node(node) else { return self.reject(Verdict::NoNextHop) };
+        let next_hop = row.next_hop();
+        if !row.is_present() || !next_hop.is_known() {
+            return self.reject(Verdict::NoNextHop);
+        }
+        let Some(link): Option<&LinkRow> = self.tables.link(next_hop.link()) else {
+            return self.reject(Verdict::NoNextHop);
+        };
+        let second_chance = matches!(verdict, Verdict::SecondChance);
+        let shim = Shim::new(
+            hops,
+            self.identity.node,
+            self.slot.revision(),
+            row.epoch(),
+            version,
+            second_chance,
+        );
+        let underlay = Underlay { link: *link, next_hop: next_hop.mac(), destination: row.address };
+        match Forward::new(frame, &self.datagram, underlay, shim, self.key.hash) {
+            Some(forward) => Decision {
+                verdict,
+                service: self.service.service,
+                action: Action::Forward(forward),
+            },
+            None => self.reject(Verdict::TooBig),
+        }
+    }
+
+    #[inline(always)]
+    fn reject(&self, verdict: Verdict) -> Decision {
+        Decision::reject(verdict, self.service.service)
+    }
+}
+
+impl Decision {
+    /// Not for a service.
+    pub const PASS: Self = Self { verdict: Verdict::Pass, service: 0, action: Action::Pass };
+
+    /// A refusal.
+    #[inline(always)]
+    pub const fn reject(verdict: Verdict, service: u16) -> Self {
+        Self { verdict, service, action: Action::Drop }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the decision reads: the maps in the kernel, their memory in userspace.
+
+use crate::{
+    local::LocalRow,
+    node::{Address, LinkRow, NodeRow},
+    service::{ServiceRow, row_index},
+    slot::SlotWord,
+    table::{Bucket, DetailRow, Found, Location},
+};
+
+/// The tables of a node. Every look-up is bounded; `None` means "no such row".
+pub trait Tables {
+    /// The node itself.
+    fn local(&self) -> Option<&LocalRow>;
+    /// A row of [`crate::service::SERVICE_ROWS`].
+    fn service(&self, row: u32) -> Option<&ServiceRow>;
+    /// The placement of a slot.
+    fn slot(&self, slot: u16) -> Option<SlotWord>;
+    /// A bucket of the session table or its stash.
+    fn bucket(&self, bucket: u32) -> Option<&Bucket>;
+    /// The detail of a way: `bucket * WAYS + way`.
+    fn detail(&self, index: u32) -> Option<&DetailRow>;
+    /// A node.
+    fn node(&self, node: u16) -> Option<&NodeRow>;
+    /// A link.
+    fn link(&self, link: u8) -> Option<&LinkRow>;
+    /// The `index`th CPU that takes new sessions.
+    fn cpu(&self, index: u32) -> Option<u32>;
+    /// The time in jiffies.
+    fn jiffies(&self) -> u64;
+}
+
+/// What the session table says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The entry, and where its detail lies.
+    Hit {
+        /// The 48 bits of the entry.
+        bits: u64,
+        /// Index of its [`DetailRow`].
+        detail: u32,
+        /// Its generation.
+        generation: u16,
+    },
+    /// The entry was being rewritten.
+    Torn,
+    /// Not there.
+    Miss,
+}
+
+/// Looks a key up: one line in the common case, three at most.
+#[inline(always)]
+pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
+    let at = Location::of(hash, bucket_bits);
+    let (second, stash) = match find(tables, at.first, at.tag) {
+        Ok(found) => return found,
+        Err(flags) => flags,
+    };
+    if second {
+        if let Ok(found) = find(tables, at.second, at.tag) {
+            return found;
+        }
+    }
+    if stash {
+        if let Ok(found) = find(tables, at.stash, at.tag) {
+            return found;
+        }
+    }
+    Lookup::Miss
+}
+
+/// What one bucket says, or its two flags on a miss.
+#[inline(always)]
+fn find<T: Tables>(tables: &T, bucket: u32, tag: u64) -> Result<Lookup, (bool, bool)> {
+    let Some(line) = tables.bucket(bucket) else { return Err((false, false)) };
+    match line.find(tag) {
+        Found::Hit { bits, way, generation } => {
+            let detail = bucket * crate::table::WAYS as u32 + way as u32;
+            Ok(Lookup::Hit { bits, detail, generation })
+        }
+        Found::Torn => Ok(Lookup::Torn),
+        Found::Miss { second, stash } => Err((second, stash)),
+    }
+}
+
+/// The service row of an address and port (network byte order).
+#[inline(always)]
+pub fn find_service<'a, T: Tables>(
+    tables: &'a T,
+    local: &LocalRow,
+    address: Address,
+    port: u16,
+) -> Option<&'a ServiceRow> {
+    let row = tables.service(row_index(address, port, local.service_seed()))?;
+    row.matches(address, port).then_some(row)
+}

@@ -1,0 +1,149 @@
+//! What became of a packet: one verdict each, counted per CPU and service.
+
+macro_rules! verdicts {
+    ($(#[$meta:meta])* $name:ident, $count:ident { $($(#[doc = $doc:literal])+ $variant:ident = $value:literal => $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[doc = $doc])+ $variant = $value,)+
+        }
+
+        impl $name {
+            /// All values, in the order of their codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable name used by the command line, metrics and documents.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// One sentence for people.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+
+        const _: () = {
+            let mut code = 0;
+            while code < $name::ALL.len() {
+                assert!($name::ALL[code] as usize == code, "codes are dense");
+                code += 1;
+            }
+            assert!($name::ALL.len() <= $count);
+        };
+    };
+}
+
+/// Room for verdicts in the counter array; a power of two.
+pub const VERDICT_SLOTS: usize = 64;
+
+/// Room for admissions in the counter array; a power of two.
+pub const ADMISSION_SLOTS: usize = 16;
+
+verdicts! {
+/// What the XDP program did with a packet. The code is the index of its counter.
+Verdict, VERDICT_SLOTS {
+    /// Not for a service: passed to the kernel untouched.
+    Pass = 0 => "pass",
+    /// Sent to the session's CPU on this node, which owns it.
+    Local = 1 => "local",
+    /// Opens a session in a slot of this node: sent to an application here.
+    New = 2 => "new",
+    /// Forwarded to the owner of its slot.
+    ForwardSlot = 3 => "forward-slot",
+    /// Forwarded to the node that an off-home row names.
+    ForwardRow = 4 => "forward-row",
+    /// Unknown here and the slot is moving: forwarded to the slot's previous owner.
+    SecondChance = 5 => "second-chance",
+    /// Headers end before the frame does, or contradict each other.
+    Malformed = 6 => "malformed",
+    /// A fragment of an IP packet: it holds no session id that could be trusted.
+    Fragment = 7 => "fragment",
+    /// More IPv6 extension headers than are followed.
+    ExtensionHeaders = 8 => "extension-headers",
+    /// The UDP payload is too short, or its protocol is not the service's.
+    NoWireId = 9 => "no-wire-id",
+    /// No session has this id: its slot's owner says so, and nobody else could know better.
+    NoSession = 10 => "no-session",
+    /// The slot's previous owner does not know the session either.
+    SecondChanceMissed = 11 => "second-chance-missed",
+    /// This slot has no owner.
+    NoOwner = 12 => "no-owner",
+    /// The lease has run out: this node may not deliver.
+    FenceShut = 13 => "fence-shut",
+    /// The entry belongs to an earlier epoch of this node.
+    EntryEpoch = 14 => "entry-epoch",
+    /// The entry was being replaced while it was read.
+    EntryTorn = 15 => "entry-torn",
+    /// No next hop to the node is known.
+    NoNextHop = 16 => "no-next-hop",
+    /// The packet would not fit the link with the encapsulation around it.
+    TooBig = 17 => "too-big",
+    /// The driver left too little room in front of the frame.
+    NoHeadroom = 18 => "no-headroom",
+    /// Would be forwarded again without newer knowledge than its sender had.
+    NotNewer = 19 => "not-newer",
+    /// Forwarded too often.
+    HopLimit = 20 => "hop-limit",
+    /// A forwarded packet whose shim is cut short or of another version.
+    ShimMalformed = 21 => "shim-malformed",
+    /// A forwarded packet whose outer source is not the node that its shim names.
+    ShimSender = 22 => "shim-sender",
+    /// A forwarded packet on an interface where that node does not live.
+    ShimInterface = 23 => "shim-interface",
+    /// A forwarded packet for an earlier epoch of this node.
+    ShimEpochOld = 24 => "shim-epoch-old",
+    /// A forwarded packet for a later epoch of this node: another incarnation owns its sessions.
+    ShimEpochNew = 25 => "shim-epoch-new",
+    /// A forwarded packet with an older version of the session than is known here.
+    ShimVersionOld = 26 => "shim-version-old",
+    /// A forwarded packet with a newer version of the session than is known here.
+    ShimVersionNew = 27 => "shim-version-new",
+    /// A forwarded packet that this node could only claim by a placement older than its sender's.
+    PlacementOld = 28 => "placement-old",
+    /// The program's own tables are not filled yet.
+    NotReady = 29 => "not-ready",
+    /// No CPU is configured to deliver to.
+    NoCpu = 30 => "no-cpu",
+}
+}
+
+verdicts! {
+/// What the socket selector did with a datagram at the end of its CPU queue.
+Admission, ADMISSION_SLOTS {
+    /// Delivered to the socket of the session's CPU.
+    Delivered = 0 => "delivered",
+    /// Delivered to an application as the start of a session.
+    DeliveredNew = 1 => "delivered-new",
+    /// Delivered, but it was processed on another CPU than the session's.
+    WrongCpu = 2 => "wrong-cpu",
+    /// Came out of the queue after the lease's deadline, by the exact clock: dropped.
+    Late = 3 => "late",
+    /// The session is no longer this node's, or its entry is of an earlier epoch: dropped.
+    NotOwner = 4 => "not-owner",
+    /// No wire id could be read: dropped.
+    NoWireId = 5 => "no-wire-id",
+    /// No service has this address and port: dropped.
+    NoService = 6 => "no-service",
+    /// The application gave no socket for this CPU: dropped.
+    NoSocket = 7 => "no-socket",
+    /// The program's own tables are not filled yet: dropped.
+    NotReady = 8 => "not-ready",
+}
+}
+
+impl Verdict {
+    /// Whether the packet was refused: neither passed, nor delivered, nor forwarded.
+    pub const fn is_reject(self) -> bool {
+        !matches!(
+            self,
+            Self::Pass
+                | Self::Local
+                | Self::New
+                | Self::ForwardSlot
+                | Self::ForwardRow
+                | Self::SecondChance
+        )
+    }
+}
