@@ -1,0 +1,36 @@
+//! `cargo xtask lint`: formatting, and clippy for the host and for the BPF target.
+
+use anyhow::Result;
+
+use crate::bpf::{self, Variant};
+use crate::command::{cargo, run};
+
+/// Checks the source; a warning is an error.
+pub fn lint() -> Result<()> {
+    run(
+        cargo().args(["fmt", "--all", "--check"]),
+        "checking the formatting (`cargo fmt` mends it)",
+    )?;
+    host()?;
+    Variant::ALL.into_iter().try_for_each(bpf)
+}
+
+fn host() -> Result<()> {
+    let mut command = cargo();
+    command.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    // Without the objects: so the build that needs no BPF toolchain is checked as well.
+    command
+        .env_remove("JUMPGATE_BPF_OBJECT")
+        .env_remove("JUMPGATE_BPF_PROBE_OBJECT");
+    run(&mut command, "checking the host's code")
+}
+
+fn bpf(variant: Variant) -> Result<()> {
+    let toolchain = bpf::toolchain()?;
+    let mut command = toolchain.cargo_clippy();
+    bpf::describe(&mut command, &toolchain, variant);
+    run(
+        command.args(["--", "-Dwarnings"]),
+        "checking the BPF programs",
+    )
+}

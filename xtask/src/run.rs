@@ -1,0 +1,13 @@
+//! `cargo xtask run`: builds the daemon and becomes it, as root.
+
+use anyhow::Result;
+
+use crate::build::{Profile, build};
+use crate::command::exec;
+use crate::root::as_root;
+
+/// Builds, then replaces this process by `jumpgate ARGS`.
+pub fn run(profile: Profile, args: &[String]) -> Result<()> {
+    let built = build(profile)?;
+    exec(as_root(&built.jumpgate)?.args(args), "running jumpgate")
+}
