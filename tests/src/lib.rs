@@ -1,0 +1,22 @@
+//! The network-namespace harness of Jumpgate's scenario tests and of its demo.
+//!
+//! [`topology`] builds a small network of namespaces: clients, a router that sprays packets over
+//! the nodes, and the nodes. [`daemon`] runs `jumpgate` on a node, [`echo`] is an application that
+//! says where a packet arrived, and [`client`] and [`swarm`] are the users of it.
+//!
+//! Nothing outlives the process, however it ends: namespaces and mounts are held by file
+//! descriptors only, and every child dies with its parent. All of it needs root; a test says so
+//! with [`require_root!`].
+
+pub mod address;
+pub mod child;
+pub mod ip;
+pub mod links;
+pub mod mounts;
+pub mod netns;
+pub mod offload;
+pub mod pass;
+pub mod probe;
+pub mod root;
+pub mod sysctl;
+pub mod topology;

@@ -1,0 +1,112 @@
+//! The smallest XDP program: it passes every packet.
+//!
+//! A veth takes frames that its peer sends with `XDP_TX` only if it runs an XDP program itself.
+//! NAPI alone (GRO on) is not enough: the frames are counted as sent, put in the ring, and never
+//! polled, since `veth_xdp_flush` looks for a program (measured on Linux 6.18; frames that are
+//! *redirected* to a veth do arrive with GRO alone). So the router's end of each node's link gets
+//! this one. It is written out here because the harness must not need a BPF toolchain.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
+
+use crate::netns::Namespace;
+
+/// Linux uapi, `linux/bpf.h`.
+const PROG_LOAD: libc::c_long = 5;
+const LINK_CREATE: libc::c_long = 28;
+const PROG_TYPE_XDP: u32 = 6;
+const ATTACH_TYPE_XDP: u32 = 37;
+/// Linux uapi, `linux/if_link.h`: in the driver, so that a veth turns its NAPI on.
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// `r0 = XDP_PASS; exit`
+static PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+
+#[derive(Default)]
+#[repr(C)]
+struct LoadAttribute {
+    kind: u32,
+    instructions: u32,
+    program: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+#[repr(C)]
+struct LinkAttribute {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// The program on one link; dropping it detaches it.
+#[derive(Debug)]
+pub struct Pass {
+    _link: OwnedFd,
+}
+
+impl Pass {
+    /// Attaches the program to a link, natively.
+    pub fn attach(namespace: &Namespace, link: &str) -> Result<Self> {
+        let attached = namespace.run(|| -> Result<OwnedFd> {
+            let interface = if_nametoindex(link).context("looking the link up")?;
+            let program = load().context("loading the program")?;
+            attach(&program, interface).context("attaching the program")
+        });
+        let link = attached
+            .with_context(|| format!("passing all packets on {link} in {}", namespace.name()))?;
+        Ok(Self { _link: link })
+    }
+}
+
+fn load() -> io::Result<OwnedFd> {
+    let attribute = LoadAttribute {
+        kind: PROG_TYPE_XDP,
+        instructions: PROGRAM.len() as u32,
+        program: PROGRAM.as_ptr().expose_provenance() as u64,
+        license: c"GPL".as_ptr().expose_provenance() as u64,
+        ..Default::default()
+    };
+    // SAFETY: PROG_LOAD takes this layout's first fields and reads zeroes beyond it; both
+    // pointers are to statics of the lengths given.
+    unsafe { bpf(PROG_LOAD, &attribute) }
+}
+
+fn attach(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
+    let attribute = LinkAttribute {
+        program: program.as_raw_fd() as u32,
+        interface,
+        attach_type: ATTACH_TYPE_XDP,
+        flags: XDP_FLAGS_DRV_MODE,
+    };
+    // SAFETY: LINK_CREATE takes this layout's first fields and reads zeroes beyond it; it holds
+    // no pointers.
+    unsafe { bpf(LINK_CREATE, &attribute) }
+}
+
+/// bpf(2) for a command that returns a descriptor.
+///
+/// # Safety
+/// `A` must be the layout that the command reads, and its pointers valid.
+unsafe fn bpf<A>(command: libc::c_long, attribute: &A) -> io::Result<OwnedFd> {
+    // SAFETY: the size is the attribute's own; the rest is the caller's promise.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attribute),
+            size_of::<A>(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
