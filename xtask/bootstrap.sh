@@ -39,7 +39,7 @@ install_cargo() {
     [ "${minor:-0}" -ge "$oldest_minor" ] || fail "apt offers no Rust 1.$oldest_minor or newer" \
         "(cargo-web: ${minor:+1.}${minor:-none}): install rustup, then run this again"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install \
-        --no-install-recommends --yes cargo-web gcc libc6-dev ca-certificates
+        --no-install-recommends --yes cargo-web gcc libc6-dev ca-certificates >/dev/null
 }
 
 # A shell that was open before rustup was installed does not have its directory on the PATH.

@@ -4,9 +4,11 @@ use anyhow::Result;
 
 use crate::bpf::{self, Variant};
 use crate::command::{cargo, run};
+use crate::setup;
 
 /// Checks the source; a warning is an error.
 pub fn lint() -> Result<()> {
+    setup::require_lintable()?;
     run(
         cargo().args(["fmt", "--all", "--check"]),
         "checking the formatting (`cargo fmt` mends it)",

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: walks the table of tools, says what is there, and gets what lacks.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,6 +19,23 @@ pub fn install() -> Result<()> {
 /// Installs what lacks for building and running; says nothing when nothing lacks.
 pub fn ensure_runnable() -> Result<()> {
     Setup::new(false).tools(TOOLS.iter().filter(|tool| tool.needed == Needed::ToRun))
+}
+
+/// Installs nothing.
+///
+/// # Errors
+/// When a tool lacks that `lint` needs.
+pub fn require_lintable() -> Result<()> {
+    let machine = Machine::look();
+    let lacks = |tool: &&Tool| (tool.present)(&machine).is_err();
+    let lacking: Vec<&str> = TOOLS.iter().filter(lacks).map(|tool| tool.name).collect();
+    if !lacking.is_empty() {
+        bail!(
+            "lint needs {}: `cargo xtask setup` installs it",
+            lacking.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// Installs nothing; reports what lacks, and the command that mends it.
@@ -181,7 +198,9 @@ impl Setup {
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
         command
             .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"])
-            .args(args);
+            .args(args)
+            // Hundreds of lines of unpacking help nobody; warnings and errors go to stderr.
+            .stdout(Stdio::null());
         run(&mut command, "installing packages")
     }
 
