@@ -10,6 +10,8 @@
 
 pub mod address;
 pub mod child;
+pub mod client;
+pub mod echo;
 pub mod ip;
 pub mod links;
 pub mod mounts;
@@ -18,5 +20,6 @@ pub mod offload;
 pub mod pass;
 pub mod probe;
 pub mod root;
+pub mod swarm;
 pub mod sysctl;
 pub mod topology;
