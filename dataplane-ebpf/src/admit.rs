@@ -43,7 +43,9 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     let Some(ports) = arrived.frame.read::<[u16; 4]>(0) else {
         return Admit::drop(Admission::NoWireId, 0);
     };
-    let Some(local) = tables.local() else { return Admit::drop(Admission::NotReady, 0) };
+    let Some(local) = tables.local() else {
+        return Admit::drop(Admission::NotReady, 0);
+    };
     let Some(service) = find_service(tables, local, arrived.destination, ports[1]) else {
         return Admit::drop(Admission::NoService, 0);
     };
@@ -54,12 +56,18 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     if length < 8 {
         return service.drop(Admission::NoWireId);
     }
-    let payload = Payload { frame: arrived.frame, start: 8, length: length - 8 };
+    let payload = Payload {
+        frame: arrived.frame,
+        start: 8,
+        length: length - 8,
+    };
     let Some(Dissected { id, opens }) = dissect(payload, service) else {
         return service.drop(Admission::NoWireId);
     };
     let key = id.key(service.seed);
-    let Some(slot) = tables.slot(key.slot) else { return service.drop(Admission::NotReady) };
+    let Some(slot) = tables.slot(key.slot) else {
+        return service.drop(Admission::NotReady);
+    };
     let identity = local.identity();
     let fence = local.fence();
     if arrived.now >= local.exact_deadline() {
@@ -68,14 +76,22 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     if slot.has_rows() {
         match lookup(tables, key.hash, identity.bucket_bits) {
             Lookup::Hit { bits, .. } => {
-                let Some(Entry { place: Place::Local { cpu }, epoch }) = Entry::unpack(bits) else {
+                let Some(Entry {
+                    place: Place::Local { cpu },
+                    epoch,
+                }) = Entry::unpack(bits)
+                else {
                     return service.drop(Admission::NotOwner);
                 };
                 if epoch != fence.epoch() {
                     return service.drop(Admission::NotOwner);
                 }
                 let right = arrived.cpu == cpu as u32;
-                let admission = if right { Admission::Delivered } else { Admission::WrongCpu };
+                let admission = if right {
+                    Admission::Delivered
+                } else {
+                    Admission::WrongCpu
+                };
                 return service.pass(admission, cpu as u32);
             }
             Lookup::Torn => return service.drop(Admission::NotOwner),
@@ -91,7 +107,11 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
 impl Admit {
     #[inline(always)]
     fn drop(admission: Admission, service: u16) -> Self {
-        Self { admission, service, socket: None }
+        Self {
+            admission,
+            service,
+            socket: None,
+        }
     }
 }
 
@@ -104,6 +124,10 @@ impl ServiceRow {
     #[inline(always)]
     fn pass(&self, admission: Admission, cpu: u32) -> Admit {
         let socket = Some((cpu, self.kind == kind::CONTROL));
-        Admit { admission, service: self.service, socket }
+        Admit {
+            admission,
+            service: self.service,
+            socket,
+        }
     }
 }

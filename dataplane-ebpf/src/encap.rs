@@ -7,16 +7,13 @@
 use crate::{
     frame::{Frame, FrameMut},
     node::{Address, LinkRow},
-    parse::{Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6},
+    parse::{Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, UDP},
     service::ENCAP_PORT,
     shim::{SHIM, Shim},
 };
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes};
 
-const IPV4: usize = 20;
-const IPV6: usize = 40;
-const UDP: usize = 8;
 const TTL: u8 = 64;
 const PROTOCOL_UDP: u8 = 17;
 
@@ -100,7 +97,7 @@ struct HeadV4 {
     ethernet: Ethernet,
     ip: Ipv4,
     udp: Udp,
-    shim: Shim,
+    shim: [u64; SHIM / 8],
 }
 
 #[derive(Clone, Copy, IntoBytes, Immutable)]
@@ -109,7 +106,7 @@ struct HeadV6 {
     ethernet: Ethernet,
     ip: Ipv6,
     udp: Udp,
-    shim: Shim,
+    shim: [u64; SHIM / 8],
 }
 
 const HEAD_V4: usize = size_of::<HeadV4>();
@@ -152,7 +149,11 @@ impl Forward {
     /// How far the head of the frame moves before [`Forward::write`]: negative to grow.
     #[inline(always)]
     pub fn head_delta(&self) -> i32 {
-        let head = if self.underlay.destination.v4().is_some() { HEAD_V4 } else { HEAD_V6 };
+        let head = if self.underlay.destination.v4().is_some() {
+            HEAD_V4
+        } else {
+            HEAD_V6
+        };
         self.inner as i32 - head as i32
     }
 
@@ -188,7 +189,7 @@ impl Forward {
             },
             // UDP over IPv4 may go without a checksum (RFC 768); the inner packet has its own.
             udp: self.udp(total_length - IPV4 as u16, 0),
-            shim: self.shim,
+            shim: self.shim.words(),
         }
     }
 
@@ -226,7 +227,7 @@ impl Forward {
                 destination: destination.0,
             },
             udp: self.udp(length, checksum),
-            shim: self.shim,
+            shim: self.shim.words(),
         }
     }
 
@@ -266,7 +267,7 @@ pub fn mac_addresses(frame: &Frame) -> Option<[u8; 12]> {
 /// VLAN tags of the underlay are gone with the encapsulation.
 #[inline(always)]
 pub fn decapsulate(frame: &mut FrameMut, addresses: [u8; 12]) -> Option<()> {
-    let ethertype = match frame.as_frame().byte(ETHERNET)? >> 4 {
+    let ethertype = match frame.as_frame().read::<u8>(ETHERNET)? >> 4 {
         4 => ETHERTYPE_V4,
         _ => ETHERTYPE_V6,
     };
@@ -279,16 +280,18 @@ pub fn decapsulate(frame: &mut FrameMut, addresses: [u8; 12]) -> Option<()> {
 /// Not folded; 0 where that does not work: no checksum, extension headers, or bytes behind UDP.
 #[inline(always)]
 fn inner_sum(frame: &Frame, datagram: &Datagram) -> u32 {
-    let udp = datagram.payload - UDP;
+    let udp = datagram.udp;
     let length = (datagram.payload_length + UDP) as u32;
-    let Some(checksum) = frame.read::<U16>(udp + 6) else { return 0 };
+    let Some(checksum) = frame.read::<U16>(udp + 6) else {
+        return 0;
+    };
     if checksum.get() == 0 || udp + length as usize != datagram.ip + datagram.ip_length {
         return 0;
     }
     if datagram.destination.v4().is_some() {
         // An IPv4 header with a right checksum sums up to nothing.
-        let [source, destination] = [datagram.source, datagram.destination]
-            .map(|address| sum32(address.v4().unwrap_or(0)));
+        let [source, destination] =
+            [datagram.source, datagram.destination].map(|address| sum32(address.v4().unwrap_or(0)));
         let pseudo = source + destination + PROTOCOL_UDP as u32 + length;
         return !fold(pseudo) as u32 + 0xffff;
     }
@@ -296,7 +299,9 @@ fn inner_sum(frame: &Frame, datagram: &Datagram) -> u32 {
         return 0;
     }
     // The addresses stand in the header and in the pseudo header, and cancel out.
-    let Some(words) = frame.read::<[U16; 4]>(datagram.ip) else { return 0 };
+    let Some(words) = frame.read::<[U16; 4]>(datagram.ip) else {
+        return 0;
+    };
     let header = words[0].get() as u32
         + words[1].get() as u32
         + words[2].get() as u32
@@ -327,7 +332,7 @@ fn sum_address(address: Address) -> u32 {
 
 #[inline(always)]
 fn sum_shim(shim: &Shim) -> u32 {
-    let words: [u64; SHIM / 8] = zerocopy::transmute!(*shim);
+    let words = shim.words();
     sum64(words[0]) + sum64(words[1]) + sum64(words[2]) + sum64(words[3])
 }
 

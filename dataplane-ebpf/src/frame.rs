@@ -21,7 +21,11 @@ impl<'a> Frame<'a> {
     /// The frame in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         let start = bytes.as_ptr() as usize;
-        Self { start, end: start + bytes.len(), _bytes: PhantomData }
+        Self {
+            start,
+            end: start + bytes.len(),
+            _bytes: PhantomData,
+        }
     }
 
     /// The frame between two addresses, as an XDP context gives them.
@@ -31,7 +35,11 @@ impl<'a> Frame<'a> {
     /// The bytes from `start` to `end` are readable, and unchanged by others, for `'a`.
     #[inline(always)]
     pub unsafe fn from_raw(start: usize, end: usize) -> Self {
-        Self { start, end, _bytes: PhantomData }
+        Self {
+            start,
+            end,
+            _bytes: PhantomData,
+        }
     }
 
     /// The length in bytes.
@@ -46,13 +54,17 @@ impl<'a> Frame<'a> {
     }
 
     /// The value at `offset`, or `None` if the frame ends before it does.
+    ///
+    /// The address is added up where the compiler does not look: the verifier only trusts an
+    /// access through the very register that was compared, and LLVM would fold one address into
+    /// another.
     #[inline(always)]
     pub fn read<T: FromBytes + Copy>(&self, offset: usize) -> Option<T> {
         if offset > OFFSET_MAX {
             return None;
         }
-        let at = self.start + offset;
-        if at + size_of::<T>() > self.end {
+        let at = add(self.start, offset);
+        if add(at, size_of::<T>()) > self.end {
             return None;
         }
         // SAFETY: the value lies between start and end, which the constructors promise to be
@@ -60,11 +72,59 @@ impl<'a> Frame<'a> {
         Some(unsafe { (at as *const T).read_unaligned() })
     }
 
-    /// The byte at `offset`. Its own function because the verifier wants this very comparison for
-    /// one-byte reads at a variable offset.
+    /// The eight bytes that end before `offset`, or `None` if the frame ends or starts between
+    /// them.
     #[inline(always)]
-    pub fn byte(&self, offset: usize) -> Option<u8> {
-        self.read::<u8>(offset)
+    pub fn word_before(&self, offset: usize) -> Option<u64> {
+        self.read(offset.checked_sub(size_of::<u64>())?)
+    }
+}
+
+/// The same value, below 2^17, of which the verifier remembers nothing but that bound.
+///
+/// The verifier goes on with each path through the parser for as long as it can tell them apart by
+/// the offsets they found, hundreds of times through all that follows. A value that was mixed with
+/// `noise` (any number that it does not know) and restored tells it nothing, so paths become one.
+#[inline(always)]
+pub fn forget(value: usize, noise: u64) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: three operations on registers.
+        unsafe {
+            core::arch::asm!(
+                "{0} ^= {1}",
+                "{0} ^= {1}",
+                "{0} &= 0x1ffff",
+                inout(reg) value,
+                in(reg) noise,
+                options(pure, nomem)
+            );
+        };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = noise;
+        value & 0x1ffff
+    }
+}
+
+/// A sum that the compiler does not look into.
+#[inline(always)]
+fn add(address: usize, offset: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut sum = address;
+        // SAFETY: one addition.
+        unsafe {
+            core::arch::asm!("{0} += {1}", inout(reg) sum, in(reg) offset, options(pure, nomem));
+        };
+        sum
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        address + offset
     }
 }
 
@@ -78,8 +138,15 @@ impl<'a> FrameMut<'a> {
     /// The frame in `bytes`.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         let start = bytes.as_mut_ptr() as usize;
-        let frame = Frame { start, end: start + bytes.len(), _bytes: PhantomData };
-        Self { frame, _bytes: PhantomData }
+        let frame = Frame {
+            start,
+            end: start + bytes.len(),
+            _bytes: PhantomData,
+        };
+        Self {
+            frame,
+            _bytes: PhantomData,
+        }
     }
 
     /// The frame between two addresses, as an XDP context gives them.
@@ -89,7 +156,14 @@ impl<'a> FrameMut<'a> {
     /// The bytes from `start` to `end` are readable and writable, and unused by others, for `'a`.
     #[inline(always)]
     pub unsafe fn from_raw(start: usize, end: usize) -> Self {
-        Self { frame: Frame { start, end, _bytes: PhantomData }, _bytes: PhantomData }
+        Self {
+            frame: Frame {
+                start,
+                end,
+                _bytes: PhantomData,
+            },
+            _bytes: PhantomData,
+        }
     }
 
     /// The frame for reading.

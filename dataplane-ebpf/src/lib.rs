@@ -11,6 +11,7 @@
 //! checks once more at the end of the queue.
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod admit;
 pub mod dissect;

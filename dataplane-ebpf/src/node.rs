@@ -8,6 +8,9 @@ pub const NODES: usize = 4096;
 /// How many interfaces can carry forwarded packets.
 pub const LINKS: usize = 16;
 
+/// On how many interfaces the packets of one node may arrive.
+pub const NODE_INTERFACES: usize = 6;
+
 /// An IPv4 (as IPv4-mapped IPv6) or IPv6 address, as two words in memory order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -49,8 +52,16 @@ impl Address {
         } else {
             ((self.0[1] >> 32) as u32, self.0[1] as u32)
         };
-        let mapped = if cfg!(target_endian = "little") { 0xffff_0000 } else { 0x0000_ffff };
-        if self.0[0] == 0 && prefix == mapped { Some(address) } else { None }
+        let mapped = if cfg!(target_endian = "little") {
+            0xffff_0000
+        } else {
+            0x0000_ffff
+        };
+        if self.0[0] == 0 && prefix == mapped {
+            Some(address)
+        } else {
+            None
+        }
     }
 }
 
@@ -97,18 +108,17 @@ impl NextHop {
 
 /// One row of the `NODES` map. Written by the daemon; lives as long as the node is configured.
 ///
-/// `address` and `links` are only written while `present` is 0 and after a grace period, so a
+/// `address` and `interfaces` are only written while `present` is 0 and after a grace period, so a
 /// reader never sees a mixture; the next hop and the epoch are single words.
 #[repr(C, align(64))]
 pub struct NodeRow {
     next_hop: MapWord,
     epoch: MapWord,
     present: MapWord,
-    /// The links on which packets from this node may arrive, a bit each.
-    pub links: u64,
+    /// The interfaces on which packets from this node may arrive, by index; 0 for none.
+    pub interfaces: [u32; NODE_INTERFACES],
     /// The node's address on the underlay.
     pub address: Address,
-    _reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<NodeRow>() == 64);
@@ -120,9 +130,8 @@ impl NodeRow {
             next_hop: MapWord::new(0),
             epoch: MapWord::new(0),
             present: MapWord::new(0),
-            links: 0,
+            interfaces: [0; NODE_INTERFACES],
             address: Address([0; 2]),
-            _reserved: [0; 2],
         }
     }
 
@@ -135,6 +144,19 @@ impl NodeRow {
     /// Publishes or retracts the row.
     pub fn set_present(&self, present: bool) {
         self.present.store(present as u64);
+    }
+
+    /// Whether packets from the node may arrive on the interface with this index.
+    #[inline(always)]
+    pub fn arrives_on(&self, ifindex: u32) -> bool {
+        let [a, b, c, d, e, f] = self.interfaces;
+        let any = (a == ifindex)
+            | (b == ifindex)
+            | (c == ifindex)
+            | (d == ifindex)
+            | (e == ifindex)
+            | (f == ifindex);
+        any && ifindex != 0
     }
 
     /// The way to the node.

@@ -2,7 +2,11 @@
 //!
 //! Lengths come from the headers, never from the end of the frame: short frames are padded.
 
-use crate::{frame::Frame, node::Address, verdict::Verdict};
+use crate::{
+    frame::{Frame, forget},
+    node::Address,
+    verdict::Verdict,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// VLAN tags that are followed.
@@ -13,6 +17,15 @@ pub const EXTENSION_HEADERS: usize = 4;
 
 /// Length of an Ethernet header without tags.
 pub const ETHERNET: usize = 14;
+
+/// Length of an IPv4 header without options.
+pub const IPV4: usize = 20;
+
+/// Length of an IPv6 header without extension headers.
+pub const IPV6: usize = 40;
+
+/// Length of a UDP header.
+pub const UDP: usize = 8;
 
 /// EtherType of IPv4.
 pub const ETHERTYPE_V4: u16 = 0x0800;
@@ -69,9 +82,9 @@ struct UdpHeader {
     checksum: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Ipv4Header>() == 20);
-const _: () = assert!(size_of::<Ipv6Header>() == 40);
-const _: () = assert!(size_of::<UdpHeader>() == 8);
+const _: () = assert!(size_of::<Ipv4Header>() == IPV4);
+const _: () = assert!(size_of::<Ipv6Header>() == IPV6);
+const _: () = assert!(size_of::<UdpHeader>() == UDP);
 
 /// A whole UDP datagram in a frame. Offsets and lengths are in bytes, offsets from the frame's
 /// start; everything they name lies within the IP packet, though not yet within the frame.
@@ -87,14 +100,46 @@ pub struct Datagram {
     pub ip: usize,
     /// Length of the IP packet.
     pub ip_length: usize,
-    /// Where the UDP payload starts.
-    pub payload: usize,
+    /// Where the UDP header starts.
+    pub udp: usize,
     /// Length of the UDP payload.
     pub payload_length: usize,
 }
 
+impl Datagram {
+    /// Where the UDP payload starts.
+    #[inline(always)]
+    pub fn payload(&self) -> usize {
+        self.udp + UDP
+    }
+
+    /// The same datagram, of which the verifier forgets how it was found; see [`forget`].
+    #[inline(always)]
+    pub(crate) fn forget(self, noise: u64) -> Self {
+        let Self {
+            source,
+            destination,
+            port,
+            ip,
+            ip_length,
+            udp,
+            payload_length,
+        } = self;
+        Self {
+            source,
+            destination,
+            port,
+            ip: forget(ip, noise),
+            ip_length: forget(ip_length, noise),
+            udp: forget(udp, noise),
+            payload_length: forget(payload_length, noise),
+        }
+    }
+}
+
 /// What a frame turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Parsed {
     /// Neither IPv4 nor IPv6 with UDP.
     Other,
@@ -107,7 +152,9 @@ pub enum Parsed {
 /// Reads a frame from its Ethernet header on.
 #[inline(always)]
 pub fn parse_frame(frame: &Frame) -> Parsed {
-    let Some(ethertype) = frame.read::<Be16>(12) else { return Parsed::Other };
+    let Some(ethertype) = frame.read::<Be16>(12) else {
+        return Parsed::Other;
+    };
     let mut ethertype = ethertype.get();
     let mut ip = ETHERNET;
     if ethertype != ETHERTYPE_V4 && ethertype != ETHERTYPE_V6 {
@@ -115,7 +162,9 @@ pub fn parse_frame(frame: &Frame) -> Parsed {
             if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
                 break;
             }
-            let Some(inner) = frame.read::<Be16>(ip + 2) else { return Parsed::Other };
+            let Some(inner) = frame.read::<Be16>(ip + 2) else {
+                return Parsed::Other;
+            };
             ethertype = inner.get();
             ip += 4;
         }
@@ -130,7 +179,7 @@ pub fn parse_frame(frame: &Frame) -> Parsed {
 /// Reads an IP packet of at most `room` bytes at offset `ip`.
 #[inline(always)]
 pub fn parse_ip(frame: &Frame, ip: usize, room: usize) -> Parsed {
-    match frame.byte(ip) {
+    match frame.read::<u8>(ip) {
         Some(first) if first >> 4 == 4 => parse_v4(frame, ip, room),
         Some(first) if first >> 4 == 6 => parse_v6(frame, ip, room),
         _ => Parsed::Other,
@@ -139,7 +188,9 @@ pub fn parse_ip(frame: &Frame, ip: usize, room: usize) -> Parsed {
 
 #[inline(always)]
 fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
-    let Some(header) = frame.read::<Ipv4Header>(ip) else { return Parsed::Other };
+    let Some(header) = frame.read::<Ipv4Header>(ip) else {
+        return Parsed::Other;
+    };
     if header.protocol != PROTOCOL_UDP {
         return Parsed::Other;
     }
@@ -148,7 +199,7 @@ fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
     let header_length = (header.version_ihl & 0xf) as usize * 4;
     let total = header.total_length.get() as usize;
     let is_v4 = header.version_ihl >> 4 == 4;
-    if !is_v4 || header_length < size_of::<Ipv4Header>() || total < header_length || total > room {
+    if !is_v4 || header_length < IPV4 || total < header_length || total > room {
         return Parsed::Broken(destination, Verdict::Malformed);
     }
     // More fragments follow, or this is not the first one.
@@ -160,11 +211,13 @@ fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
 
 #[inline(always)]
 fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
-    let Some(header) = frame.read::<Ipv6Header>(ip) else { return Parsed::Other };
+    let Some(header) = frame.read::<Ipv6Header>(ip) else {
+        return Parsed::Other;
+    };
     let destination = Address::from_bytes(header.destination);
     let source = Address::from_bytes(header.source);
-    let total = size_of::<Ipv6Header>() + header.payload_length.get() as usize;
-    let mut header_length = size_of::<Ipv6Header>();
+    let total = IPV6 + header.payload_length.get() as usize;
+    let mut header_length = IPV6;
     let mut next = header.next;
     if next != PROTOCOL_UDP {
         for _ in 0..EXTENSION_HEADERS {
@@ -221,10 +274,7 @@ fn parse_udp(
         return Parsed::Broken(destination, Verdict::Malformed);
     };
     let length = header.length.get() as usize;
-    if length < size_of::<UdpHeader>()
-        || length > ip_length - header_length
-        || ip + ip_length > frame.len()
-    {
+    if length < UDP || length > ip_length - header_length || ip + ip_length > frame.len() {
         return Parsed::Broken(destination, Verdict::Malformed);
     }
     Parsed::Udp(Datagram {
@@ -233,7 +283,7 @@ fn parse_udp(
         port: u16::from_ne_bytes(header.destination),
         ip,
         ip_length,
-        payload: udp + size_of::<UdpHeader>(),
-        payload_length: length - size_of::<UdpHeader>(),
+        udp,
+        payload_length: length - UDP,
     })
 }

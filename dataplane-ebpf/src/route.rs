@@ -7,7 +7,7 @@ use crate::{
     frame::Frame,
     local::{Identity, LocalRow},
     node::{Address, LinkRow},
-    parse::{Datagram, Parsed, parse_frame, parse_ip},
+    parse::{Datagram, ETHERNET, IPV4, IPV6, Parsed, UDP, parse_frame, parse_ip},
     service::{ServiceRow, kind},
     shim::{HOPS, SHIM, Shim},
     slot::SlotWord,
@@ -68,7 +68,11 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
         Parsed::Broken(address, verdict) => return broken(address, verdict, tables),
         Parsed::Udp(datagram) => datagram,
     };
-    let Some(local) = tables.local() else { return Decision::PASS };
+    let Some(local) = tables.local() else {
+        return Decision::PASS;
+    };
+    let noise = local.service_seed();
+    let outer = outer.forget(noise);
     let Some(mut service) = find_service(tables, local, outer.destination, outer.port) else {
         return Decision::PASS;
     };
@@ -78,7 +82,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     if service.kind == kind::ENCAP {
         match unwrap(frame, ingress, &outer, tables, local) {
             Ok(unwrapped) => {
-                datagram = unwrapped.datagram;
+                datagram = unwrapped.datagram.forget(noise);
                 service = unwrapped.service;
                 shim = Some(unwrapped.shim);
             }
@@ -91,8 +95,11 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     if identity.node == 0 {
         return Decision::reject(Verdict::NotReady, service.service);
     }
-    let payload =
-        Payload { frame, start: datagram.payload, length: datagram.payload_length };
+    let payload = Payload {
+        frame,
+        start: datagram.payload(),
+        length: datagram.payload_length,
+    };
     let Some(Dissected { id, opens }) = dissect(payload, service) else {
         return Decision::reject(Verdict::NoWireId, service.service);
     };
@@ -100,14 +107,27 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     let Some(slot) = tables.slot(key.slot) else {
         return Decision::reject(Verdict::NotReady, service.service);
     };
-    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide(frame)
+    Packet {
+        tables,
+        local,
+        identity,
+        service,
+        datagram,
+        shim,
+        key,
+        slot,
+        opens,
+    }
+    .decide(frame)
 }
 
 /// A packet that cannot be read is refused if its address is a service's, and is none of our
 /// business otherwise.
 #[inline(always)]
 fn broken<T: Tables>(address: Address, verdict: Verdict, tables: &T) -> Decision {
-    let Some(local) = tables.local() else { return Decision::PASS };
+    let Some(local) = tables.local() else {
+        return Decision::PASS;
+    };
     match find_service(tables, local, address, 0) {
         Some(service) => Decision::reject(verdict, service.service),
         None => Decision::PASS,
@@ -130,10 +150,17 @@ fn unwrap<'a, T: Tables>(
     tables: &'a T,
     local: &LocalRow,
 ) -> Result<Unwrapped<'a>, Verdict> {
+    // Nodes send no options, extension headers or tags around a shim. With constants here the
+    // verifier need not follow every outer header through every inner one.
+    let start = match outer.udp {
+        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV4 => ETHERNET + IPV4 + UDP,
+        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV6 => ETHERNET + IPV6 + UDP,
+        _ => return Err(Verdict::ShimMalformed),
+    };
     if outer.payload_length < SHIM {
         return Err(Verdict::ShimMalformed);
     }
-    let shim = frame.read::<Shim>(outer.payload).ok_or(Verdict::ShimMalformed)?;
+    let shim = frame.read::<Shim>(start).ok_or(Verdict::ShimMalformed)?;
     if !shim.is_valid() {
         return Err(Verdict::ShimMalformed);
     }
@@ -141,37 +168,24 @@ fn unwrap<'a, T: Tables>(
     if !sender.is_present() || sender.address != outer.source {
         return Err(Verdict::ShimSender);
     }
-    if !arrived_on(sender.links, ingress, tables) {
+    if !sender.arrives_on(ingress) {
         return Err(Verdict::ShimInterface);
     }
-    let inner = match parse_ip(frame, outer.payload + SHIM, outer.payload_length - SHIM) {
+    let inner = match parse_ip(frame, start + SHIM, outer.payload_length - SHIM) {
         Parsed::Udp(datagram) => datagram,
         Parsed::Broken(_, verdict) => return Err(verdict),
         Parsed::Other => return Err(Verdict::ShimMalformed),
     };
-    let service = find_service(tables, local, inner.destination, inner.port)
-        .ok_or(Verdict::ShimMalformed)?;
+    let service =
+        find_service(tables, local, inner.destination, inner.port).ok_or(Verdict::ShimMalformed)?;
     if service.kind != kind::DATA && service.kind != kind::CONTROL {
         return Err(Verdict::ShimMalformed);
     }
-    Ok(Unwrapped { datagram: inner, service, shim })
-}
-
-/// Whether `ingress` is one of these links.
-#[inline(always)]
-fn arrived_on<T: Tables>(links: u64, ingress: u32, tables: &T) -> bool {
-    let mut link = 0_u8;
-    while (link as usize) < crate::node::LINKS {
-        if links >> link & 1 != 0 {
-            if let Some(row) = tables.link(link) {
-                if row.ifindex == ingress {
-                    return true;
-                }
-            }
-        }
-        link += 1;
-    }
-    false
+    Ok(Unwrapped {
+        datagram: inner,
+        service,
+        shim,
+    })
 }
 
 impl<T: Tables> Packet<'_, T> {
@@ -179,14 +193,16 @@ impl<T: Tables> Packet<'_, T> {
     fn decide(&self, frame: &Frame) -> Decision {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
-                Lookup::Hit { bits, detail, generation } => {
+                Lookup::Hit {
+                    bits,
+                    detail,
+                    generation,
+                } => {
                     let Some(entry) = Entry::unpack(bits) else {
                         return self.reject(Verdict::EntryTorn);
                     };
                     return match entry.place {
-                        Place::Local { cpu } => {
-                            self.local(cpu, entry.epoch, detail, generation)
-                        }
+                        Place::Local { cpu } => self.local(cpu, entry.epoch, detail, generation),
                         Place::Remote { node } => self.row(frame, node, detail, generation),
                     };
                 }
@@ -216,8 +232,13 @@ impl<T: Tables> Packet<'_, T> {
             }
             let theirs = shim.version.get();
             if theirs != 0 {
-                let ours = self.tables.detail(detail).and_then(|row| row.version(generation));
-                let Some(ours) = ours else { return self.reject(Verdict::EntryTorn) };
+                let ours = self
+                    .tables
+                    .detail(detail)
+                    .and_then(|row| row.version(generation));
+                let Some(ours) = ours else {
+                    return self.reject(Verdict::EntryTorn);
+                };
                 if theirs != ours {
                     return self.reject(if theirs < ours {
                         Verdict::ShimVersionOld
@@ -239,8 +260,13 @@ impl<T: Tables> Packet<'_, T> {
     /// The session table says that another node owns the session.
     #[inline(always)]
     fn row(&self, frame: &Frame, node: u16, detail: u32, generation: u16) -> Decision {
-        let version = self.tables.detail(detail).and_then(|row| row.version(generation));
-        let Some(version) = version else { return self.reject(Verdict::EntryTorn) };
+        let version = self
+            .tables
+            .detail(detail)
+            .and_then(|row| row.version(generation));
+        let Some(version) = version else {
+            return self.reject(Verdict::EntryTorn);
+        };
         if let Some(shim) = self.shim {
             if version <= shim.version.get() {
                 return self.reject(Verdict::NotNewer);
@@ -307,8 +333,16 @@ impl<T: Tables> Packet<'_, T> {
 
     #[inline(always)]
     fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
-        let inner = if self.shim.is_some() { Some(self.datagram.ip) } else { None };
-        Decision { verdict, service: self.service.service, action: Action::Deliver { cpu, inner } }
+        let inner = if self.shim.is_some() {
+            Some(self.datagram.ip)
+        } else {
+            None
+        };
+        Decision {
+            verdict,
+            service: self.service.service,
+            action: Action::Deliver { cpu, inner },
+        }
     }
 
     #[inline(always)]
@@ -318,7 +352,9 @@ impl<T: Tables> Packet<'_, T> {
             Some(shim) if shim.hops > 0 => shim.hops - 1,
             Some(_) => return self.reject(Verdict::HopLimit),
         };
-        let Some(row) = self.tables.node(node) else { return self.reject(Verdict::NoNextHop) };
+        let Some(row) = self.tables.node(node) else {
+            return self.reject(Verdict::NoNextHop);
+        };
         let next_hop = row.next_hop();
         if !row.is_present() || !next_hop.is_known() {
             return self.reject(Verdict::NoNextHop);
@@ -335,7 +371,11 @@ impl<T: Tables> Packet<'_, T> {
             version,
             second_chance,
         );
-        let underlay = Underlay { link: *link, next_hop: next_hop.mac(), destination: row.address };
+        let underlay = Underlay {
+            link: *link,
+            next_hop: next_hop.mac(),
+            destination: row.address,
+        };
         match Forward::new(frame, &self.datagram, underlay, shim, self.key.hash) {
             Some(forward) => Decision {
                 verdict,
@@ -354,11 +394,19 @@ impl<T: Tables> Packet<'_, T> {
 
 impl Decision {
     /// Not for a service.
-    pub const PASS: Self = Self { verdict: Verdict::Pass, service: 0, action: Action::Pass };
+    pub const PASS: Self = Self {
+        verdict: Verdict::Pass,
+        service: 0,
+        action: Action::Pass,
+    };
 
     /// A refusal.
     #[inline(always)]
     pub const fn reject(verdict: Verdict, service: u16) -> Self {
-        Self { verdict, service, action: Action::Drop }
+        Self {
+            verdict,
+            service,
+            action: Action::Drop,
+        }
     }
 }

@@ -36,7 +36,8 @@ const SECOND_CHANCE: u8 = 1;
 
 /// The shim as it stands in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+// Aligned, because the verifier refuses words on the stack that are not.
+#[repr(C, align(8))]
 pub struct Shim {
     version_flags: u8,
     /// How often the packet may still be forwarded.
@@ -79,6 +80,12 @@ impl Shim {
             version: U64::new(version),
             tag: U64::ZERO,
         }
+    }
+
+    /// The shim as words in memory order.
+    #[inline(always)]
+    pub fn words(self) -> [u64; SHIM / 8] {
+        zerocopy::transmute!(self)
     }
 
     /// Whether this version of the program understands the shim.

@@ -70,8 +70,14 @@ impl Entry {
         let target = (bits >> 2) as u16;
         let epoch = (bits >> 18) as u32 & crate::local::EPOCH_MAX;
         match bits & 3 {
-            KIND_LOCAL => Some(Self { place: Place::Local { cpu: target }, epoch }),
-            KIND_REMOTE => Some(Self { place: Place::Remote { node: target }, epoch }),
+            KIND_LOCAL => Some(Self {
+                place: Place::Local { cpu: target },
+                epoch,
+            }),
+            KIND_REMOTE => Some(Self {
+                place: Place::Remote { node: target },
+                epoch,
+            }),
             _ => None,
         }
     }
@@ -144,7 +150,9 @@ impl KeyWord {
 impl<W: Word> Bucket<W> {
     /// A bucket of these words, K and V in turn.
     pub fn from_words(words: [[W; 2]; WAYS]) -> Self {
-        Self { ways: words.map(|[key, value]| Way { key, value }) }
+        Self {
+            ways: words.map(|[key, value]| Way { key, value }),
+        }
     }
 
     /// Looks a tag up. Safe against a writer at any moment.
@@ -165,14 +173,21 @@ impl<W: Word> Bucket<W> {
         } else if keys[3].tag() == tag {
             3
         } else {
-            return Found::Miss { second: keys[0].flag(), stash: keys[1].flag() };
+            return Found::Miss {
+                second: keys[0].flag(),
+                stash: keys[1].flag(),
+            };
         };
         let generation = keys[way].generation();
         let value = self.ways[way].value.load();
         if value as u16 != generation {
             return Found::Torn;
         }
-        Found::Hit { bits: value >> 16, way: way as u8, generation }
+        Found::Hit {
+            bits: value >> 16,
+            way: way as u8,
+            generation,
+        }
     }
 
     /// The first way without an entry. For the writer only.
@@ -187,7 +202,10 @@ impl<W: Word> Bucket<W> {
         let way = &self.ways[way as usize];
         way.value.store(bits << 16 | generation as u64);
         way.key.store(KeyWord::new(tag, old.flag(), generation).0);
-        Insert { generation, wrapped: generation == u16::MAX }
+        Insert {
+            generation,
+            wrapped: generation == u16::MAX,
+        }
     }
 
     /// The generation that the next insert into this way will have.
@@ -198,13 +216,17 @@ impl<W: Word> Bucket<W> {
     /// Replaces the entry of a full way in one store.
     pub fn update(&self, way: u8, bits: u64) {
         let generation = self.key(way).generation();
-        self.ways[way as usize].value.store(bits << 16 | generation as u64);
+        self.ways[way as usize]
+            .value
+            .store(bits << 16 | generation as u64);
     }
 
     /// Empties a way. Its generation stays, so that the next insert has another one.
     pub fn remove(&self, way: u8) {
         let old = self.key(way);
-        self.ways[way as usize].key.store(KeyWord::new(0, old.flag(), old.generation()).0);
+        self.ways[way as usize]
+            .key
+            .store(KeyWord::new(0, old.flag(), old.generation()).0);
     }
 
     /// Says whether keys of this bucket lie in their second bucket.
@@ -232,7 +254,9 @@ impl<W: Word> Bucket<W> {
 
     fn set_flag(&self, way: u8, on: bool) {
         let old = self.key(way);
-        self.ways[way as usize].key.store(KeyWord::new(old.tag(), on, old.generation()).0);
+        self.ways[way as usize]
+            .key
+            .store(KeyWord::new(old.tag(), on, old.generation()).0);
     }
 }
 
@@ -267,7 +291,12 @@ impl Location {
         let tag = hash & ((1 << TAG_BITS) - 1);
         let tag = tag | (tag == 0) as u64;
         let first = (hash >> (64 - bits as u32)) as u32;
-        Self { tag, first, second: second(first, tag, bits), stash: stash(tag, bits) }
+        Self {
+            tag,
+            first,
+            second: second(first, tag, bits),
+            stash: stash(tag, bits),
+        }
     }
 }
 

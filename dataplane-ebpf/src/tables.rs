@@ -72,11 +72,21 @@ pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
 /// What one bucket says, or its two flags on a miss.
 #[inline(always)]
 fn find<T: Tables>(tables: &T, bucket: u32, tag: u64) -> Result<Lookup, (bool, bool)> {
-    let Some(line) = tables.bucket(bucket) else { return Err((false, false)) };
+    let Some(line) = tables.bucket(bucket) else {
+        return Err((false, false));
+    };
     match line.find(tag) {
-        Found::Hit { bits, way, generation } => {
+        Found::Hit {
+            bits,
+            way,
+            generation,
+        } => {
             let detail = bucket * crate::table::WAYS as u32 + way as u32;
-            Ok(Lookup::Hit { bits, detail, generation })
+            Ok(Lookup::Hit {
+                bits,
+                detail,
+                generation,
+            })
         }
         Found::Torn => Ok(Lookup::Torn),
         Found::Miss { second, stash } => Err((second, stash)),

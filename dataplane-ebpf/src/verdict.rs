@@ -4,7 +4,9 @@ macro_rules! verdicts {
     ($(#[$meta:meta])* $name:ident, $count:ident { $($(#[doc = $doc:literal])+ $variant:ident = $value:literal => $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
+        // As wide as a register: LLVM copies the padding around a smaller one in odd pieces, which
+        // the verifier refuses.
+        #[repr(u64)]
         pub enum $name {
             $($(#[doc = $doc])+ $variant = $value,)+
         }

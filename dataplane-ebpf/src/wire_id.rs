@@ -45,17 +45,27 @@ impl WireId {
         })
     }
 
-    /// The id from its parts as a packet reader finds them: the first two bytes as a big-endian
-    /// number, the next 24 bytes as words in memory order, and the id's length
-    /// ([`ID_MIN`] to [`ID_MAX`]). What lies behind the id's end is ignored.
+    /// The id from its parts: the first two bytes as a big-endian number, the rest as zero-padded
+    /// words in memory order, and the length ([`ID_MIN`] to [`ID_MAX`]).
     #[inline(always)]
-    pub(crate) fn from_parts(prefix: u16, words: [u64; 3], length: u8) -> Self {
-        let rest = length as u32 - 2;
+    pub(crate) fn from_parts(prefix: u16, rest: [u64; 3], length: u8) -> Self {
         Self {
             prefix,
-            rest: [keep(words[0], rest, 0), keep(words[1], rest, 8), keep(words[2], rest, 16)],
+            rest,
             length,
         }
+    }
+
+    /// The 16-byte id whose halves are these words in memory order.
+    #[inline(always)]
+    pub fn from_words(low: u64, high: u64) -> Self {
+        let prefix = (u64::from_be(low) >> 48) as u16;
+        let rest = if cfg!(target_endian = "little") {
+            [low >> 16 | high << 48, high >> 16, 0]
+        } else {
+            [low << 16 | high >> 48, high << 16, 0]
+        };
+        Self::from_parts(prefix, rest, 16)
     }
 
     /// The slot and the table key of this id in a service with the hash seed `seed`.
@@ -77,29 +87,24 @@ impl WireId {
     }
 }
 
-/// Of a word at `at` bytes into the rest of an id, the bytes that belong to its `length` bytes.
-#[inline(always)]
-fn keep(word: u64, length: u32, at: u32) -> u64 {
-    if length >= at + 8 {
-        return word;
-    }
-    if length <= at {
-        return 0;
-    }
-    let drop = 64 - (length - at) * 8;
-    if cfg!(target_endian = "little") { word << drop >> drop } else { word >> drop << drop }
-}
-
 #[inline(always)]
 fn rest_hash(rest: &[u64; 3], length: u8, seed: u64) -> u64 {
     let seed = seed.wrapping_add(length as u64);
-    let [a, b, c] = [rest[0].to_ne_bytes(), rest[1].to_ne_bytes(), rest[2].to_ne_bytes()];
+    let [a, b, c] = [
+        rest[0].to_ne_bytes(),
+        rest[1].to_ne_bytes(),
+        rest[2].to_ne_bytes(),
+    ];
     // Lengths are constants here, so that the hash compiles to straight code without loops.
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&a);
     bytes[8..16].copy_from_slice(&b);
     bytes[16..].copy_from_slice(&c);
-    if length <= 18 { xxh64(&bytes[..16], seed) } else { xxh64(&bytes, seed) }
+    if length <= 18 {
+        xxh64(&bytes[..16], seed)
+    } else {
+        xxh64(&bytes, seed)
+    }
 }
 
 /// Turns random bytes into an id for `slot`: overwrites the first two bytes of `id`.

@@ -38,7 +38,7 @@ impl Payload<'_, '_> {
         if offset >= self.length {
             return None;
         }
-        self.frame.byte(self.start + offset)
+        self.frame.read::<u8>(self.start + offset)
     }
 
     /// The wire id of `length` bytes at `offset`; `None` if the payload ends before it does, or
@@ -49,11 +49,20 @@ impl Payload<'_, '_> {
             return None;
         }
         let at = self.start + offset;
-        // Most packets are longer than their id by enough for whole words.
-        if let Some(words) = self.frame.read::<IdWords>(at) {
-            return Some(words.id(length));
-        }
-        self.id_bytewise(at, length)
+        let prefix = u16::from_be_bytes(self.frame.read::<[u8; 2]>(at)?);
+        // The last word is read so that it ends where the id does: a packet may end there too. It
+        // starts in front of a short id, in what is at least a UDP header.
+        let last = self.frame.word_before(at + length)?;
+        let rest = length - 2;
+        let words = if rest > 16 {
+            let words = self.frame.read::<[u64; 2]>(at + 2)?;
+            [words[0], words[1], tail(last, rest - 16)]
+        } else if rest > 8 {
+            [self.frame.read::<u64>(at + 2)?, tail(last, rest - 8), 0]
+        } else {
+            [tail(last, rest), 0, 0]
+        };
+        Some(WireId::from_parts(prefix, words, length as u8))
     }
 
     /// The 16-byte wire id at `offset`, which native headers hold at an aligned place.
@@ -63,52 +72,18 @@ impl Payload<'_, '_> {
             return None;
         }
         let [low, high] = self.frame.read::<[u64; 2]>(self.start + offset)?;
-        let prefix = (u64::from_be(low) >> 48) as u16;
-        let rest = if cfg!(target_endian = "little") {
-            [low >> 16 | high << 48, high >> 16, 0]
-        } else {
-            [low << 16 | high >> 48, high << 16, 0]
-        };
-        Some(WireId::from_parts(prefix, rest, 16))
-    }
-
-    /// The id of a packet that ends too soon behind it to be read in words.
-    #[inline(always)]
-    fn id_bytewise(&self, at: usize, length: usize) -> Option<WireId> {
-        let mut words = [0_u64; 3];
-        let prefix = u16::from_be_bytes([self.frame.byte(at)?, self.frame.byte(at + 1)?]);
-        let mut index = 0;
-        while index < ID_MAX - 2 {
-            if index >= length - 2 {
-                break;
-            }
-            let byte = self.frame.byte(at + 2 + index)? as u64;
-            let lane = index % 8;
-            let shift = if cfg!(target_endian = "little") { lane * 8 } else { 56 - lane * 8 };
-            // The words are named by constants: the verifier refuses a variable stack index.
-            match index / 8 {
-                0 => words[0] |= byte << shift,
-                1 => words[1] |= byte << shift,
-                _ => words[2] |= byte << shift,
-            }
-            index += 1;
-        }
-        Some(WireId::from_parts(prefix, words, length as u8))
+        Some(WireId::from_words(low, high))
     }
 }
 
-/// Room for the longest id, in words.
-#[derive(Clone, Copy, zerocopy::FromBytes)]
-#[repr(C, packed)]
-struct IdWords {
-    prefix: [u8; 2],
-    words: [u64; 3],
-}
-
-impl IdWords {
-    #[inline(always)]
-    fn id(self, length: usize) -> WireId {
-        WireId::from_parts(u16::from_be_bytes(self.prefix), self.words, length as u8)
+/// The last `count` (1 to 8) bytes of a word in memory order, moved to its start.
+#[inline(always)]
+fn tail(word: u64, count: usize) -> u64 {
+    let drop = (64 - 8 * count as u32) & 63;
+    if cfg!(target_endian = "little") {
+        word >> drop
+    } else {
+        word << drop
     }
 }
 

@@ -78,7 +78,9 @@ impl Header {
         let mut bytes = [0; OWNER_HEADER];
         bytes[0] = VERSION << 4 | self.kind & 0xf;
         bytes[ID_OFFSET..HEADER].copy_from_slice(&self.session);
-        let Some((epoch, version)) = self.owner else { return (bytes, HEADER) };
+        let Some((epoch, version)) = self.owner else {
+            return (bytes, HEADER);
+        };
         bytes[1] = FLAG_OWNER;
         bytes[HEADER..HEADER + 4].copy_from_slice(&epoch.to_be_bytes());
         bytes[HEADER + 4..].copy_from_slice(&version.to_be_bytes());
@@ -95,12 +97,26 @@ impl Header {
         let session = *fixed.last_chunk()?;
         let kind = fixed[0] & 0xf;
         if fixed[1] & FLAG_OWNER == 0 {
-            return Some((Self { kind, session, owner: None }, rest));
+            return Some((
+                Self {
+                    kind,
+                    session,
+                    owner: None,
+                },
+                rest,
+            ));
         }
         let (epoch, rest) = rest.split_first_chunk()?;
         let (version, rest) = rest.split_first_chunk()?;
         let owner = Some((u32::from_be_bytes(*epoch), u64::from_be_bytes(*version)));
-        Some((Self { kind, session, owner }, rest))
+        Some((
+            Self {
+                kind,
+                session,
+                owner,
+            },
+            rest,
+        ))
     }
 }
 
@@ -111,7 +127,10 @@ pub(super) fn dissect(payload: Payload) -> Option<Dissected> {
     if kind != TYPE_DATA && kind != TYPE_OPEN {
         return None;
     }
-    Some(Dissected { id: payload.id16(ID_OFFSET)?, opens: kind == TYPE_OPEN })
+    Some(Dissected {
+        id: payload.id16(ID_OFFSET)?,
+        opens: kind == TYPE_OPEN,
+    })
 }
 
 /// A packet to a control port: it never opens a session.
@@ -120,7 +139,10 @@ pub(super) fn dissect_control(payload: Payload) -> Option<Dissected> {
     if kind(payload)? != TYPE_CONTROL {
         return None;
     }
-    Some(Dissected { id: payload.id16(ID_OFFSET)?, opens: false })
+    Some(Dissected {
+        id: payload.id16(ID_OFFSET)?,
+        opens: false,
+    })
 }
 
 #[inline(always)]

@@ -1,0 +1,89 @@
+//! The XDP program.
+
+use crate::maps::{Maps, count_verdict, redirect_to_cpu};
+use aya_ebpf::{
+    EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
+    helpers::generated::bpf_xdp_adjust_head, macros::xdp, programs::XdpContext,
+};
+use dataplane_ebpf::{
+    encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
+    frame::{Frame, FrameMut},
+    route::{Action, Decision, route},
+    verdict::Verdict,
+};
+
+/// Steers the packets of the node's services; passes everything else untouched.
+#[xdp]
+pub fn jumpgate(ctx: XdpContext) -> u32 {
+    steer(&ctx)
+}
+
+/// Decides about a packet, acts and counts.
+#[inline(always)]
+pub fn steer(ctx: &XdpContext) -> u32 {
+    let ingress = ctx.ingress_ifindex() as u32;
+    let Decision {
+        verdict,
+        service,
+        action,
+    } = route(&frame(ctx), ingress, &Maps);
+    let outcome = match action {
+        Action::Pass => Ok(xdp_action::XDP_PASS),
+        Action::Drop => Ok(xdp_action::XDP_DROP),
+        Action::Deliver { cpu, inner } => deliver(ctx, cpu, inner),
+        Action::Forward(forward) => send(ctx, ingress, &forward),
+    };
+    let (verdict, result) = match outcome {
+        Ok(result) => (verdict, result),
+        Err(verdict) => (verdict, xdp_action::XDP_DROP),
+    };
+    count_verdict(service, verdict);
+    result
+}
+
+#[inline(always)]
+fn deliver(ctx: &XdpContext, cpu: u32, inner: Option<usize>) -> Result<u32, Verdict> {
+    if let Some(inner) = inner {
+        let addresses = mac_addresses(&frame(ctx)).ok_or(Verdict::Malformed)?;
+        move_head(ctx, decapsulation_delta(inner))?;
+        decapsulate(&mut frame_mut(ctx), addresses).ok_or(Verdict::Malformed)?;
+    }
+    redirect_to_cpu(cpu).ok_or(Verdict::NoCpu)
+}
+
+#[inline(always)]
+fn send(ctx: &XdpContext, ingress: u32, forward: &Forward) -> Result<u32, Verdict> {
+    move_head(ctx, forward.head_delta())?;
+    forward
+        .write(&mut frame_mut(ctx))
+        .ok_or(Verdict::NoHeadroom)?;
+    if forward.ifindex() == ingress {
+        return Ok(xdp_action::XDP_TX);
+    }
+    // SAFETY: takes numbers only.
+    Ok(unsafe { bpf_redirect(forward.ifindex(), 0) } as u32)
+}
+
+/// Moves the head of the frame: every pointer into it is void.
+#[inline(always)]
+pub fn move_head(ctx: &XdpContext, delta: i32) -> Result<(), Verdict> {
+    // SAFETY: the context is the one the kernel called the program with.
+    match unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delta) } {
+        0 => Ok(()),
+        _ => Err(Verdict::NoHeadroom),
+    }
+}
+
+/// The frame as it is now: every move of its head makes earlier ones void.
+#[inline(always)]
+pub fn frame(ctx: &XdpContext) -> Frame<'_> {
+    // SAFETY: the kernel lends the packet to the program for as long as it runs.
+    unsafe { Frame::from_raw(ctx.data(), ctx.data_end()) }
+}
+
+/// The frame as it is now, for writing.
+#[inline(always)]
+pub fn frame_mut(ctx: &XdpContext) -> FrameMut<'_> {
+    // SAFETY: as for `frame`, and no other reference into the packet is in use.
+    unsafe { FrameMut::from_raw(ctx.data(), ctx.data_end()) }
+}

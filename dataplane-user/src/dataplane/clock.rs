@@ -1,0 +1,101 @@
+//! Clocks: the lease's exact one, and the kernel's jiffies that XDP can read for free.
+
+use std::{io, time::Duration};
+
+/// How late jiffies may be, in ticks: one for the tick itself, five when the CPU that keeps time
+/// stalls.
+pub const JIFFIES_LATE: u64 = 6;
+
+/// CLOCK_BOOTTIME, which goes on while the machine sleeps: what leases are measured by.
+pub fn boottime() -> Duration {
+    read(libc::CLOCK_BOOTTIME).expect("Linux has CLOCK_BOOTTIME since 2.6.39")
+}
+
+/// CLOCK_MONOTONIC, by which jiffies advance.
+pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC).expect("Linux has CLOCK_MONOTONIC")
+}
+
+fn read(clock: libc::clockid_t) -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes one timespec.
+    match unsafe { libc::clock_gettime(clock, &mut time) } {
+        0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The length of a tick: the resolution of the coarse clock (1/CONFIG_HZ).
+pub fn tick() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes one timespec.
+    match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) } {
+        0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Jiffies as a line over CLOCK_MONOTONIC, through one reading of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jiffies {
+    /// The reading of jiffies. It may have been late, never early.
+    pub jiffies: u64,
+    /// CLOCK_MONOTONIC at that reading.
+    pub monotonic: Duration,
+    /// The length of a tick.
+    pub tick: Duration,
+}
+
+impl Jiffies {
+    /// Jiffies that are reached no later than `monotonic`, however late the kernel counts them.
+    pub fn not_after(&self, monotonic: Duration) -> u64 {
+        let Some(ahead) = monotonic.checked_sub(self.monotonic) else {
+            return 0;
+        };
+        let ticks = (ahead.as_nanos() / self.tick.as_nanos()) as u64;
+        (self.jiffies + ticks).saturating_sub(JIFFIES_LATE)
+    }
+
+    /// Jiffies now, by the line.
+    pub fn now(&self) -> u64 {
+        let ahead = monotonic().saturating_sub(self.monotonic);
+        self.jiffies + (ahead.as_nanos() / self.tick.as_nanos()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_in_jiffies_is_reached_before_the_deadline() {
+        let tick = Duration::from_millis(4);
+        let line = Jiffies {
+            jiffies: 1_000,
+            monotonic: Duration::from_secs(50),
+            tick,
+        };
+        assert_eq!(
+            line.not_after(Duration::from_secs(51)),
+            1_000 + 250 - JIFFIES_LATE
+        );
+        // A part of a tick does not count.
+        assert_eq!(
+            line.not_after(Duration::from_millis(51_003)),
+            1_250 - JIFFIES_LATE
+        );
+        assert_eq!(line.not_after(Duration::from_secs(49)), 0, "in the past");
+    }
+
+    #[test]
+    fn the_tick_is_one_that_linux_can_have() {
+        let hertz = 1_000_000_000 / tick().unwrap().as_nanos();
+        assert!([100, 250, 300, 1_000].contains(&hertz), "{hertz} Hz");
+    }
+}

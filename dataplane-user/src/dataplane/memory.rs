@@ -1,0 +1,147 @@
+//! All tables of a node as userspace sees them: the same memory that the program reads.
+
+use super::region::{Region, Shared};
+use aya::{Ebpf, maps::Map};
+use dataplane_ebpf::{
+    local::LocalRow,
+    node::{LINKS, LinkRow, NODES, NodeRow},
+    service::{SERVICE_ROWS, ServiceRow},
+    slot::{SLOTS, SlotWord},
+    table::{Bucket, DetailRow, WAYS, buckets},
+    tables::Tables,
+    word::{MapWord, Word},
+};
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// CPUs that can be delivered to.
+pub const CPUS: usize = 1024;
+
+/// The tables.
+///
+/// One writer at a time: the plain rows need `&mut`, and the session table has a writer of its own
+/// ([`super::sessions::SessionTable`]).
+pub struct Memory {
+    /// See [`LocalRow`]; one row.
+    pub local: Region<LocalRow>,
+    /// See [`ServiceRow`].
+    pub services: Region<ServiceRow>,
+    /// Words of [`SlotWord`].
+    pub slots: Region<MapWord>,
+    /// Buckets of the session table, then its stash.
+    pub sessions: Region<Bucket>,
+    /// A row for each way of the session table.
+    pub details: Region<DetailRow>,
+    /// See [`NodeRow`]; the index is the node's.
+    pub nodes: Region<NodeRow>,
+    /// See [`LinkRow`].
+    pub links: Region<LinkRow>,
+    /// The CPUs that take new sessions.
+    pub cpus: Region<u64>,
+    jiffies: AtomicU64,
+}
+
+impl Memory {
+    /// Tables that no program sees, with `2^bucket_bits` primary buckets.
+    pub fn anonymous(bucket_bits: u8) -> io::Result<Self> {
+        let buckets = buckets(bucket_bits) as usize;
+        Ok(Self {
+            local: Region::anonymous(1)?,
+            services: Region::anonymous(SERVICE_ROWS)?,
+            slots: Region::anonymous(SLOTS)?,
+            sessions: Region::anonymous(buckets)?,
+            details: Region::anonymous(buckets * WAYS)?,
+            nodes: Region::anonymous(NODES)?,
+            links: Region::anonymous(LINKS)?,
+            cpus: Region::anonymous(CPUS)?,
+            jiffies: AtomicU64::new(0),
+        })
+    }
+
+    /// The tables of a loaded object.
+    pub(super) fn of_maps(ebpf: &Ebpf, bucket_bits: u8) -> io::Result<Self> {
+        let buckets = buckets(bucket_bits) as usize;
+        Ok(Self {
+            local: map(ebpf, "LOCAL", 1)?,
+            services: map(ebpf, "SERVICES", SERVICE_ROWS)?,
+            slots: map(ebpf, "SLOTS", SLOTS)?,
+            sessions: map(ebpf, "SESSIONS", buckets)?,
+            details: map(ebpf, "DETAILS", buckets * WAYS)?,
+            nodes: map(ebpf, "NODES", NODES)?,
+            links: map(ebpf, "LINKS", LINKS)?,
+            cpus: map(ebpf, "CPU_LIST", CPUS)?,
+            jiffies: AtomicU64::new(0),
+        })
+    }
+
+    /// The node's own row.
+    pub fn local_row(&self) -> &LocalRow {
+        self.local.get(0).expect("the map has one row")
+    }
+
+    /// Sets the time that decisions in userspace see, in jiffies.
+    pub fn set_jiffies(&self, jiffies: u64) {
+        self.jiffies.store(jiffies, Ordering::Relaxed);
+    }
+}
+
+fn map<T: Shared>(ebpf: &Ebpf, name: &str, length: usize) -> io::Result<Region<T>> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(io::Error::other(format!(
+            "the object has no array map {name}"
+        )));
+    };
+    let info = data.info().map_err(io::Error::other)?;
+    let (entries, size) = (info.max_entries() as usize, info.value_size() as usize);
+    if entries != length || size != size_of::<T>() {
+        return Err(io::Error::other(format!(
+            "map {name} has {entries} values of {size} bytes, expected {length} of {}: the object \
+             and this program are of different versions",
+            size_of::<T>(),
+        )));
+    }
+    Region::of_map(data.fd().as_fd(), length)
+}
+
+impl Tables for Memory {
+    fn local(&self) -> Option<&LocalRow> {
+        self.local.get(0)
+    }
+
+    fn service(&self, row: u32) -> Option<&ServiceRow> {
+        self.services.get(row as usize)
+    }
+
+    fn slot(&self, slot: u16) -> Option<SlotWord> {
+        self.slots
+            .get(slot as usize)
+            .map(|word| SlotWord::from_bits(word.load()))
+    }
+
+    fn bucket(&self, bucket: u32) -> Option<&Bucket> {
+        self.sessions.get(bucket as usize)
+    }
+
+    fn detail(&self, index: u32) -> Option<&DetailRow> {
+        self.details.get(index as usize)
+    }
+
+    fn node(&self, node: u16) -> Option<&NodeRow> {
+        self.nodes.get(node as usize)
+    }
+
+    fn link(&self, link: u8) -> Option<&LinkRow> {
+        self.links.get(link as usize)
+    }
+
+    fn cpu(&self, index: u32) -> Option<u32> {
+        self.cpus.get(index as usize).map(|cpu| *cpu as u32)
+    }
+
+    fn jiffies(&self) -> u64 {
+        self.jiffies.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,428 @@
+//! The loaded programs and their tables: everything of the daemon that touches the kernel's side.
+
+pub mod attach;
+pub mod clock;
+pub mod counters;
+pub mod fence;
+pub mod grace;
+pub mod memory;
+pub mod object;
+pub mod region;
+pub mod services;
+pub mod sessions;
+pub mod simulate;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{CpuMap, MapData, MapError, ReusePortSockArray},
+    programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp},
+};
+use clock::{Jiffies, tick};
+use counters::Counters;
+use dataplane_ebpf::{
+    local::Identity,
+    node::{Address, LINKS, LinkRow, NODE_INTERFACES, NodeRow},
+    service::{SERVICES, ServiceRow},
+    slot::SlotWord,
+    table::{WAYS, bits_for, buckets},
+    word::Word,
+};
+use memory::{CPUS, Memory};
+use object::Object;
+use ownership::{NodeIndex, placement::Placement};
+use sessions::SessionTable;
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+use thiserror::Error;
+
+/// How to load the programs.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Which programs.
+    pub object: Object,
+    /// How many wire ids the session table is made for.
+    pub sessions: u64,
+    /// The CPUs that process sessions.
+    pub cpus: Vec<u32>,
+    /// Frames that each CPU's queue holds.
+    pub queue: u32,
+}
+
+/// Why the programs could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Built without a BPF toolchain.
+    #[error(
+        "this binary holds no BPF program, because it was built without a BPF toolchain; build it \
+         with `cargo xtask build` (and `cargo xtask setup` if tools are missing)"
+    )]
+    NoObject,
+    /// No privilege.
+    #[error(
+        "loading BPF programs needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and \
+         CAP_PERFMON: run it with sudo, or give the capabilities to the service"
+    )]
+    Privilege,
+    /// The kernel is too old.
+    #[error("Linux {found} is too old: the programs need {needed} or later")]
+    OldKernel {
+        /// The running release.
+        found: String,
+        /// The oldest that works.
+        needed: &'static str,
+    },
+    /// A CPU without a queue.
+    #[error(
+        "CPU {cpu} cannot be delivered to: {error}; `sessions.cpus` must name CPUs of this machine \
+         that are online (see /sys/devices/system/cpu/online)"
+    )]
+    Cpu {
+        /// The CPU.
+        cpu: u32,
+        /// What the kernel said.
+        error: aya::maps::xdp::XdpMapError,
+    },
+    /// Anything else the loader says.
+    #[error("loading the BPF object failed")]
+    Ebpf(#[from] aya::EbpfError),
+    /// Anything else about a program; a verifier log is part of it.
+    #[error("loading a BPF program failed")]
+    Program(#[from] ProgramError),
+    /// Anything else about a map.
+    #[error("setting up a BPF map failed")]
+    Map(#[from] MapError),
+    /// Mapping the tables failed.
+    #[error("mapping the tables into memory failed")]
+    Memory(#[from] io::Error),
+}
+
+/// The oldest kernel that has all that the programs use.
+const OLDEST_KERNEL: (u32, u32) = (5, 15);
+
+/// The loaded programs, their tables, and what userspace keeps of them.
+pub struct Dataplane {
+    /// The tables.
+    pub memory: Memory,
+    /// The session table's writer.
+    pub sessions: SessionTable,
+    /// The counters.
+    pub counters: Counters,
+    options: LoadOptions,
+    sockets: ReusePortSockArray<MapData>,
+    /// Keeps the CPU queues alive.
+    _cpus: CpuMap<MapData>,
+    ebpf: Ebpf,
+}
+
+impl Dataplane {
+    /// Loads the programs and maps their tables. The node stays "not ready" until
+    /// [`Dataplane::set_identity`]. Needs root.
+    pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+        let bytes = options.object.bytes().ok_or(LoadError::NoObject)?;
+        check_kernel()?;
+        let bits = bits_for(options.sessions);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("SESSIONS", buckets(bits))
+            .map_max_entries("DETAILS", buckets(bits) * WAYS as u32)
+            .load(bytes)
+            .map_err(privilege)?;
+        let memory = Memory::of_maps(&ebpf, bits)?;
+        let counters = Counters::take(&mut ebpf)?;
+        let sockets = ReusePortSockArray::try_from(take_map(&mut ebpf, "SOCKETS")?)?;
+        let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
+        for &cpu in &options.cpus {
+            cpus.set(cpu, options.queue, None, 0)
+                .map_err(|error| LoadError::Cpu { cpu, error })?;
+        }
+        for name in ["jumpgate", "clock"] {
+            xdp(&mut ebpf, name)?.load()?;
+        }
+        let selector: &mut SkReuseport = ebpf
+            .program_mut("select")
+            .expect("in the object")
+            .try_into()?;
+        selector.load()?;
+        let sessions = SessionTable::new(bits);
+        let mut dataplane = Self {
+            memory,
+            sessions,
+            counters,
+            options,
+            sockets,
+            _cpus: cpus,
+            ebpf,
+        };
+        for (index, cpu) in dataplane
+            .options
+            .cpus
+            .clone()
+            .into_iter()
+            .enumerate()
+            .take(CPUS)
+        {
+            dataplane.memory.cpus.set(index, cpu as u64);
+        }
+        Ok(dataplane)
+    }
+
+    /// Says which node this is. The last step: from here on the program decides.
+    pub fn set_identity(&self, node: NodeIndex) {
+        self.memory.local_row().set_identity(Identity {
+            node: node.get(),
+            bucket_bits: bits_for(self.options.sessions),
+            cpus: self.options.cpus.len() as u16,
+        });
+    }
+
+    /// Publishes the addresses and ports of all services; see [`services::rows`].
+    ///
+    /// # Panics
+    ///
+    /// If rows were published before: services do not change while the program runs.
+    pub fn set_services(&mut self, seed: u64, rows: &[ServiceRow]) {
+        assert_eq!(
+            self.memory.local_row().service_seed(),
+            0,
+            "services are published once"
+        );
+        for row in rows {
+            let index = dataplane_ebpf::service::row_index(row.address, row.port, seed);
+            self.memory.services.set(index as usize, *row);
+        }
+        self.memory.local_row().set_service_seed(seed);
+    }
+
+    /// Publishes a placement; each slot changes in one store, and keeps its revision if its owners
+    /// stay.
+    pub fn set_placement(&self, placement: &Placement) {
+        for (slot, owners) in placement.slots().iter().enumerate() {
+            let word = self.memory.slots.get(slot).expect("a word for each slot");
+            let old = SlotWord::from_bits(word.load());
+            let index = |node: Option<NodeIndex>| node.map_or(0, NodeIndex::get);
+            let (owner, previous) = (index(owners.owner), index(owners.previous));
+            if (old.owner(), old.previous()) != (owner, previous) {
+                let new = SlotWord::new(owner, previous, placement.revision().get());
+                word.store(new.with_rows(old.has_rows()).bits());
+            }
+        }
+    }
+
+    /// Publishes a link. Written once, before the first node that uses it.
+    pub fn set_link(&mut self, link: u8, row: LinkRow) {
+        assert!((link as usize) < LINKS, "link {link}");
+        self.memory.links.set(link as usize, row);
+    }
+
+    /// Publishes a node: its underlay address, and the interfaces (by index, at most
+    /// [`NODE_INTERFACES`]) on which its packets may arrive.
+    pub fn set_node(&mut self, node: NodeIndex, address: IpAddr, interfaces: &[u32]) {
+        let mut row = NodeRow::empty();
+        row.address = wire_address(address);
+        row.interfaces[..interfaces.len()].copy_from_slice(interfaces);
+        let index = node.get() as usize;
+        self.memory.nodes.set(index, row);
+        self.memory
+            .nodes
+            .get(index)
+            .expect("a row for each node")
+            .set_present(true);
+    }
+
+    /// The row of a node, whose next hop and epoch change in single stores.
+    pub fn node(&self, node: NodeIndex) -> &NodeRow {
+        self.memory
+            .nodes
+            .get(node.get() as usize)
+            .expect("a row for each node")
+    }
+
+    /// Gives the selector an application's socket for a CPU.
+    ///
+    /// The first socket of a group brings the selector with it. All sockets of a group are bound
+    /// to one address and port with `SO_REUSEPORT`, unconnected.
+    pub fn add_socket(
+        &mut self,
+        service: u16,
+        control: bool,
+        cpu: u32,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), SocketError> {
+        if service as usize >= SERVICES || !self.options.cpus.contains(&cpu) {
+            return Err(SocketError::Cpu {
+                cpu,
+                cpus: self.options.cpus.clone(),
+            });
+        }
+        let selector: &SkReuseport = self
+            .ebpf
+            .program("select")
+            .expect("in the object")
+            .try_into()?;
+        selector.attach(socket).map_err(SocketError::Attach)?;
+        let index = (service as u32 * 2 + control as u32) * CPUS as u32 + cpu;
+        self.sockets
+            .set(index, &socket.as_raw_fd(), 0)
+            .map_err(SocketError::Map)?;
+        Ok(())
+    }
+
+    /// Reads jiffies and the clock they follow.
+    pub fn jiffies(&mut self) -> Result<Jiffies, ClockError> {
+        let tick = tick().map_err(ClockError::Tick)?;
+        // The latest of several, as one reading may fall into a stall.
+        let mut best: Option<Jiffies> = None;
+        for _ in 0..4 {
+            let [jiffies, monotonic, _] = self.clocks()?;
+            let reading = Jiffies {
+                jiffies,
+                monotonic: Duration::from_nanos(monotonic),
+                tick,
+            };
+            if best.is_none_or(|best| reading.jiffies > best.not_after(reading.monotonic)) {
+                best = Some(reading);
+            }
+        }
+        Ok(best.expect("four readings"))
+    }
+
+    /// Jiffies, CLOCK_MONOTONIC and CLOCK_BOOTTIME as a program sees them in one moment.
+    fn clocks(&mut self) -> Result<[u64; 3], ClockError> {
+        let mut out = [0; 64];
+        let program = xdp(&mut self.ebpf, "clock")?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&[0; 64]),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })?;
+        if result.return_value != 2 {
+            return Err(ClockError::Refused);
+        }
+        let word = |at: usize| u64::from_ne_bytes(out[at..at + 8].try_into().expect("8 bytes"));
+        Ok([word(0), word(8), word(16)])
+    }
+
+    /// One of the object's XDP programs, loaded; for benchmarks and tests that run it by hand.
+    pub fn program(&mut self, name: &str) -> Result<&mut Xdp, ProgramError> {
+        let program = xdp(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+}
+
+/// Why a socket could not be given to the selector.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// Not one of the CPUs that process sessions.
+    #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
+    Cpu {
+        /// The CPU.
+        cpu: u32,
+        /// The configured ones.
+        cpus: Vec<u32>,
+    },
+    /// The kernel refused the selector.
+    #[error(
+        "attaching the selector failed: the socket must be a UDP socket with SO_REUSEPORT set \
+         before bind"
+    )]
+    Attach(#[source] ProgramError),
+    /// The kernel refused the socket.
+    #[error(
+        "the socket array refused the socket: it must be bound, unconnected, in the group of its \
+         service's other sockets, and in no other array"
+    )]
+    Map(#[source] MapError),
+    /// Anything else about the program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+/// Why the kernel's time could not be read.
+#[derive(Debug, Error)]
+pub enum ClockError {
+    /// Running the clock program failed.
+    #[error("running the clock program failed")]
+    Program(#[from] ProgramError),
+    /// The clock program found no room for its answer.
+    #[error("the clock program refused its packet")]
+    Refused,
+    /// The tick's length is not known.
+    #[error("reading the length of a tick failed")]
+    Tick(#[source] io::Error),
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| ProgramError::InvalidName {
+            name: name.to_owned(),
+        })?
+        .try_into()
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName {
+        name: name.to_owned(),
+    })
+}
+
+/// An address as the tables hold it: IPv4 mapped into IPv6.
+pub fn wire_address(address: IpAddr) -> Address {
+    Address::from_bytes(match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    })
+}
+
+/// EPERM is so common that it deserves words of its own.
+fn privilege(error: aya::EbpfError) -> LoadError {
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(cause) = source {
+        let denied = cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        if denied {
+            return LoadError::Privilege;
+        }
+        source = cause.source();
+    }
+    LoadError::Ebpf(error)
+}
+
+fn check_kernel() -> Result<(), LoadError> {
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else {
+        return Ok(());
+    };
+    let found = release.trim();
+    match parse_release(found) {
+        Some(version) if version < OLDEST_KERNEL => Err(LoadError::OldKernel {
+            found: found.to_owned(),
+            needed: "5.15",
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_compared_by_number() {
+        assert_eq!(parse_release("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(parse_release("5.4.0-150-generic"), Some((5, 4)));
+        assert!(parse_release("5.4.0").unwrap() < OLDEST_KERNEL);
+        assert!(parse_release("10.0-rc1").unwrap() > OLDEST_KERNEL);
+        assert_eq!(parse_release("unknown"), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! The decision and the rewrite in userspace, on the tables that the kernel reads.
+
+use dataplane_ebpf::{
+    encap::{decapsulate, decapsulation_delta, mac_addresses},
+    frame::{Frame, FrameMut},
+    route::{Action, Decision, route},
+    tables::Tables,
+    verdict::Verdict,
+};
+
+/// What the XDP program would have done with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simulated {
+    /// The verdict that is counted.
+    pub verdict: Verdict,
+    /// The service that it counts for.
+    pub service: u16,
+    /// What the program returns.
+    pub result: XdpResult,
+    /// The frame that it leaves behind.
+    pub frame: Vec<u8>,
+}
+
+/// What an XDP program tells the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum XdpResult {
+    /// XDP_DROP.
+    Drop = 1,
+    /// XDP_PASS.
+    Pass = 2,
+    /// XDP_TX.
+    Tx = 3,
+    /// XDP_REDIRECT: to a CPU or to another interface.
+    Redirect = 4,
+}
+
+/// Room in front of a frame that drivers give to XDP programs (`XDP_PACKET_HEADROOM`), in bytes.
+const HEADROOM: usize = 256;
+
+/// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
+pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
+    let Decision {
+        verdict,
+        service,
+        action,
+    } = route(&Frame::new(frame), ingress, tables);
+    let (verdict, result, frame) = match action {
+        Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
+        Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
+        Action::Deliver { inner: None, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
+        Action::Deliver {
+            inner: Some(inner), ..
+        } => match unwrap(frame, inner) {
+            Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
+            None => (Verdict::Malformed, XdpResult::Drop, frame.to_vec()),
+        },
+        Action::Forward(forward) => {
+            let mut moved = move_head(frame, forward.head_delta());
+            let written = forward.write(&mut FrameMut::new(&mut moved));
+            let result = if forward.ifindex() == ingress {
+                XdpResult::Tx
+            } else {
+                XdpResult::Redirect
+            };
+            match written {
+                Some(()) => (verdict, result, moved),
+                None => (Verdict::NoHeadroom, XdpResult::Drop, moved),
+            }
+        }
+    };
+    Simulated {
+        verdict,
+        service,
+        result,
+        frame,
+    }
+}
+
+fn unwrap(frame: &[u8], inner: usize) -> Option<Vec<u8>> {
+    let addresses = mac_addresses(&Frame::new(frame))?;
+    let mut moved = move_head(frame, decapsulation_delta(inner));
+    decapsulate(&mut FrameMut::new(&mut moved), addresses)?;
+    Some(moved)
+}
+
+/// What `bpf_xdp_adjust_head` does.
+fn move_head(frame: &[u8], delta: i32) -> Vec<u8> {
+    match usize::try_from(delta) {
+        Ok(shrink) => frame[shrink..].to_vec(),
+        Err(_) => {
+            let grow = delta.unsigned_abs() as usize;
+            debug_assert!(grow <= HEADROOM);
+            let mut moved = vec![0; grow];
+            moved.extend_from_slice(frame);
+            moved
+        }
+    }
+}
