@@ -32,8 +32,8 @@ use tempfile::TempDir;
 use crate::address::{Family, Prefix};
 use crate::ip::Batch;
 use crate::netns::Namespace;
-use crate::pass::Pass;
 use crate::probe;
+use crate::xdp::Attached;
 
 pub use builder::Builder;
 pub use host::{ClientHost, Node};
@@ -50,7 +50,7 @@ pub struct Cluster {
     underlay: Family,
     vips: Vec<IpAddr>,
     scratch: TempDir,
-    _receivers: Vec<Pass>,
+    _receivers: Vec<Attached>,
 }
 
 impl Cluster {

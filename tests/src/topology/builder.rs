@@ -10,8 +10,8 @@ use crate::ip::Batch;
 use crate::links::{self, End, Link};
 use crate::mounts::Mounts;
 use crate::netns::Namespace;
-use crate::pass::Pass;
 use crate::sysctl;
+use crate::xdp::{self, Attached};
 
 /// What the router needs beside addresses and routes.
 const ROUTER: [(&str, &str); 4] = [
@@ -111,7 +111,7 @@ impl Builder {
     }
 
     /// Leaves out the XDP programs at the router's ends, without which nothing that a node sends
-    /// with `XDP_TX` arrives (see [`crate::pass`]).
+    /// with `XDP_TX` arrives (see [`crate::xdp`]).
     #[must_use]
     pub fn without_receivers(mut self) -> Self {
         self.receivers = false;
@@ -156,7 +156,7 @@ impl Builder {
         Ok(cluster)
     }
 
-    fn node(&self, index: u8, router: &Namespace, receivers: &mut Vec<Pass>) -> Result<Node> {
+    fn node(&self, index: u8, router: &Namespace, receivers: &mut Vec<Attached>) -> Result<Node> {
         let name = char::from(b'a' + index).to_string();
         let namespace = Namespace::new(&name)?;
         links::prepare(&namespace)?;
@@ -178,7 +178,7 @@ impl Builder {
                 .queues(self.queues)
                 .create()?;
             if self.receivers {
-                receivers.push(Pass::attach(router, &port)?);
+                receivers.push(Attached::new(router, &port, &xdp::PASS)?);
             }
         }
         let mut batch = Batch::new();

@@ -1,10 +1,11 @@
-//! The smallest XDP program: it passes every packet.
+//! Tiny XDP programs, given as instructions: the harness must not need a BPF toolchain.
 //!
-//! A veth takes frames that its peer sends with `XDP_TX` only if it runs an XDP program itself.
-//! NAPI alone (GRO on) is not enough: the frames are counted as sent, put in the ring, and never
-//! polled, since `veth_xdp_flush` looks for a program (measured on Linux 6.18; frames that are
-//! *redirected* to a veth do arrive with GRO alone). So the router's end of each node's link gets
-//! this one. It is written out here because the harness must not need a BPF toolchain.
+//! A test network needs one of them to carry anything at all. A veth takes frames that its peer
+//! sends with `XDP_TX` only if it runs an XDP program itself. NAPI alone (GRO on) is not enough:
+//! the frames are counted as sent and put in the ring, but stay there until other traffic polls
+//! it, since `veth_xdp_flush` looks for a program (measured on Linux 6.18; frames that are
+//! *redirected* to a veth do arrive with GRO alone). So the router's end of each node's link runs
+//! [`PASS`].
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,8 +23,8 @@ const ATTACH_TYPE_XDP: u32 = 37;
 /// Linux uapi, `linux/if_link.h`: in the driver, so that a veth turns its NAPI on.
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-/// `r0 = XDP_PASS; exit`
-static PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+/// Passes every packet: `r0 = XDP_PASS; exit`.
+pub static PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 
 #[derive(Default)]
 #[repr(C)]
@@ -45,36 +46,36 @@ struct LinkAttribute {
     flags: u32,
 }
 
-/// The program on one link; dropping it detaches it.
+/// A program on a link; dropping it detaches it.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Attached {
     _link: OwnedFd,
 }
 
-impl Pass {
-    /// Attaches the program to a link, natively.
-    pub fn attach(namespace: &Namespace, link: &str) -> Result<Self> {
+impl Attached {
+    /// Attaches a program, in the instruction encoding of a little-endian machine, natively.
+    pub fn new(namespace: &Namespace, link: &str, program: &[u64]) -> Result<Self> {
         let attached = namespace.run(|| -> Result<OwnedFd> {
             let interface = if_nametoindex(link).context("looking the link up")?;
-            let program = load().context("loading the program")?;
+            let program = load(program).context("loading the program")?;
             attach(&program, interface).context("attaching the program")
         });
         let link = attached
-            .with_context(|| format!("passing all packets on {link} in {}", namespace.name()))?;
+            .with_context(|| format!("running an XDP program on {link} in {}", namespace.name()))?;
         Ok(Self { _link: link })
     }
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(program: &[u64]) -> io::Result<OwnedFd> {
     let attribute = LoadAttribute {
         kind: PROG_TYPE_XDP,
-        instructions: PROGRAM.len() as u32,
-        program: PROGRAM.as_ptr().expose_provenance() as u64,
+        instructions: program.len() as u32,
+        program: program.as_ptr().expose_provenance() as u64,
         license: c"GPL".as_ptr().expose_provenance() as u64,
         ..Default::default()
     };
     // SAFETY: PROG_LOAD takes this layout's first fields and reads zeroes beyond it; both
-    // pointers are to statics of the lengths given.
+    // pointers are to live data of the lengths given.
     unsafe { bpf(PROG_LOAD, &attribute) }
 }
 

@@ -1,0 +1,228 @@
+//! The daemon's configuration file, as far as tests write it.
+//!
+//! What is `None` or empty is left out of the file, so that the daemon's default holds.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Serialize, Serializer};
+
+use crate::mounts::BPFFS;
+use crate::topology::{Cluster, Node};
+
+/// The whole file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// The name of the node that the daemon runs on.
+    pub node: String,
+    /// What all nodes must agree on.
+    pub cluster: ClusterSection,
+    /// The version of the placement that follows from `nodes`.
+    pub placement: Placement,
+    /// All nodes, this one included.
+    pub nodes: Vec<NodeSection>,
+    /// The links that the program is attached to.
+    pub interfaces: Vec<Interface>,
+    /// When the kernel stops to deliver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
+    /// The session table, and who processes its sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
+    /// What is steered.
+    pub services: Vec<Service>,
+    /// The Unix socket for applications and the CLI.
+    pub api: Api,
+    /// Where maps and links are pinned.
+    pub pins: Pins,
+    /// What the daemon remembers.
+    pub state: State,
+}
+
+/// `[cluster]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ClusterSection {
+    /// The seed of the hash that slots and keys come from.
+    pub hash_seed: u64,
+}
+
+/// `[placement]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Placement {
+    /// Goes up with every change of the nodes.
+    pub revision: u64,
+}
+
+/// `[[nodes]]`
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeSection {
+    /// Its name.
+    pub name: String,
+    /// Its number in the data plane.
+    pub index: u16,
+    /// Its address on the underlay.
+    pub address: IpAddr,
+    /// Its share of the slots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// `[[interfaces]]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Interface {
+    /// The link's name.
+    pub name: String,
+    /// `native`, `skb` or `auto`.
+    pub mode: &'static str,
+}
+
+/// `[fence]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Fence {
+    /// How long a node may act as owner without renewing.
+    #[serde(serialize_with = "milliseconds")]
+    pub lease: Duration,
+    /// How often it renews.
+    #[serde(serialize_with = "milliseconds")]
+    pub renew: Duration,
+    /// How much earlier than the lease the kernel stops.
+    #[serde(serialize_with = "milliseconds")]
+    pub margin: Duration,
+}
+
+/// `[sessions]`
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sessions {
+    /// How many sessions the table holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// The CPUs that process sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<u32>>,
+    /// The length of each CPU's queue, in packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+}
+
+/// `[[services]]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its VIP.
+    pub address: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
+    /// The port for control messages of the native protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_port: Option<u16>,
+    /// How the wire id is found: `native`, `quic`, `wireguard` or `offset`.
+    pub protocol: &'static str,
+    /// Length of the wire id in bytes, for protocols that do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_length: Option<u8>,
+    /// Where the wire id starts in the UDP payload, for `offset`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_offset: Option<u16>,
+    /// What happens to packets of no known session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<&'static str>,
+}
+
+impl Service {
+    /// A service of the native protocol.
+    pub fn native(name: &str, address: IpAddr, port: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            port,
+            control_port: None,
+            protocol: "native",
+            id_length: None,
+            id_offset: None,
+            unknown: None,
+        }
+    }
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Api {
+    /// The path of the socket.
+    pub socket: PathBuf,
+    /// Its permissions, octal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// `[pins]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Pins {
+    /// A directory on a bpffs.
+    pub path: PathBuf,
+    /// Whether anything is pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Serialize)]
+pub struct State {
+    /// A directory.
+    pub path: PathBuf,
+}
+
+impl Config {
+    /// The configuration of a node in a test network: native XDP on all its links, its files in
+    /// the network's scratch directory, its pins on its own bpffs.
+    pub fn of(cluster: &Cluster, node: &Node, services: &[Service]) -> Self {
+        let directory = cluster.scratch().join(node.name());
+        let section = |node: &Node| NodeSection {
+            name: node.name().to_owned(),
+            index: node.index().into(),
+            address: cluster.underlay_address(node),
+            weight: None,
+        };
+        Self {
+            node: node.name().to_owned(),
+            cluster: ClusterSection {
+                hash_seed: 0x6a75_6d70_6761_7465,
+            },
+            placement: Placement { revision: 1 },
+            nodes: cluster.nodes().iter().map(section).collect(),
+            interfaces: node
+                .interfaces()
+                .into_iter()
+                .map(|name| Interface {
+                    name,
+                    mode: "native",
+                })
+                .collect(),
+            fence: None,
+            sessions: None,
+            services: services.to_vec(),
+            api: Api {
+                socket: directory.join("api.sock"),
+                mode: None,
+            },
+            pins: Pins {
+                path: format!("{BPFFS}/jumpgate").into(),
+                enabled: None,
+            },
+            state: State {
+                path: directory.join("state"),
+            },
+        }
+    }
+
+    /// The file's text.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("writing a configuration as TOML")
+    }
+}
+
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}ms", time.as_millis()))
+}
