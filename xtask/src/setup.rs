@@ -112,7 +112,8 @@ impl Setup {
         };
         say_lack(tool, &lack);
         // What apt offers decides how a tool is had, so its lists come first.
-        if self.machine.packages == Some(Packages::Apt) && !self.machine.apt_lists {
+        let unread = self.machine.packages == Some(Packages::Apt) && !self.machine.apt_lists;
+        if unread && !self.updated && self.may_install() {
             self.update()?;
         }
         match (tool.mend)(&self.machine) {
@@ -155,7 +156,7 @@ impl Setup {
     }
 
     fn apt_install(&mut self, packages: &[String]) -> Result<()> {
-        if !self.updated {
+        if !self.updated && self.may_install() {
             self.update()?;
         }
         let options = ["install", "--no-install-recommends", "--yes"];
@@ -180,8 +181,13 @@ impl Setup {
         update.context("reading the package lists: is the network there?")
     }
 
+    /// Whether we are root, or can become it.
+    fn may_install(&self) -> bool {
+        self.machine.root || self.machine.sudo.is_some()
+    }
+
     fn apt(&self, args: &[&str]) -> Result<()> {
-        println!("         $ {}apt-get {}", self.sudo_shown(), args.join(" "));
+        let shown = format!("apt-get {}", args.join(" "));
         let mut command = match (self.machine.root, &self.machine.sudo) {
             (true, _) => Command::new("env"),
             (false, Some(sudo)) => {
@@ -190,10 +196,14 @@ impl Setup {
                 command
             }
             (false, None) => bail!(
-                "apt-get needs root: you are not root, and there is no sudo on this machine. \
-                 Run `cargo xtask setup` as root once, or the command above"
+                "you are not root, and there is no sudo on this machine. \
+                 As root: `{shown}`, then `cargo xtask setup` again"
             ),
         };
+        println!(
+            "         $ {}{shown}",
+            if self.machine.root { "" } else { "sudo " }
+        );
         // Nobody answers questions here; another apt may be at work: wait for it, but not for ever.
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
         command
@@ -202,10 +212,6 @@ impl Setup {
             // Hundreds of lines of unpacking help nobody; warnings and errors go to stderr.
             .stdout(Stdio::null());
         run(&mut command, "installing packages")
-    }
-
-    fn sudo_shown(&self) -> &'static str {
-        if self.machine.root { "" } else { "sudo " }
     }
 }
 
