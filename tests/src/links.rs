@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str); 10] = [
     ("ipv6/icmp/ratelimit", "0"),
 ];
 
-/// Sets a new namespace up for links: [`SETTINGS`], and loopback up.
+/// Sets a new namespace up for links: loopback up, and settings that links made later inherit.
 pub fn prepare(namespace: &Namespace) -> Result<()> {
     sysctl::write(namespace, &SETTINGS)?;
     Batch::new().add("link set lo up").run(namespace)

@@ -1,17 +1,18 @@
 //! Tests that need root are skipped without it, except in CI, where they must run.
 
 use std::io::Write;
+use std::thread;
 
 use nix::unistd::geteuid;
 
 use crate::netns::Namespace;
 
-/// Whether this process may make network namespaces. If not, it says on stderr that the test is
-/// skipped.
+/// Whether this process may make network namespaces. If not, it says on stderr that the calling
+/// test, which is in the module `module`, is skipped.
 ///
 /// # Panics
 /// When it may not and the environment variable `CI` is set: there a skipped test is a failure.
-pub fn may_run(test: &str) -> bool {
+pub fn may_run(module: &str) -> bool {
     let reason = if !geteuid().is_root() {
         "needs root".to_owned()
     } else if let Err(error) = Namespace::new("probe") {
