@@ -267,10 +267,10 @@ impl<T: Tables> Packet<'_, T> {
         let Some(version) = version else {
             return self.reject(Verdict::EntryTorn);
         };
-        if let Some(shim) = self.shim {
-            if version <= shim.version.get() {
-                return self.reject(Verdict::NotNewer);
-            }
+        if let Some(shim) = self.shim
+            && version <= shim.version.get()
+        {
+            return self.reject(Verdict::NotNewer);
         }
         self.forward(frame, node, Verdict::ForwardRow, version)
     }
@@ -299,14 +299,14 @@ impl<T: Tables> Packet<'_, T> {
     /// The slot is another node's, and the session table has no entry.
     #[inline(always)]
     fn away(&self, frame: &Frame) -> Decision {
-        if let Some(shim) = self.shim {
-            if self.slot.revision() <= shim.revision.get() {
-                return self.reject(if shim.is_second_chance() {
-                    Verdict::SecondChanceMissed
-                } else {
-                    Verdict::NotNewer
-                });
-            }
+        if let Some(shim) = self.shim
+            && self.slot.revision() <= shim.revision.get()
+        {
+            return self.reject(if shim.is_second_chance() {
+                Verdict::SecondChanceMissed
+            } else {
+                Verdict::NotNewer
+            });
         }
         if self.slot.owner() == 0 {
             return self.reject(Verdict::NoOwner);

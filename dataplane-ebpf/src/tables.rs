@@ -56,15 +56,11 @@ pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
         Ok(found) => return found,
         Err(flags) => flags,
     };
-    if second {
-        if let Ok(found) = find(tables, at.second, at.tag) {
-            return found;
-        }
+    if second && let Ok(found) = find(tables, at.second, at.tag) {
+        return found;
     }
-    if stash {
-        if let Ok(found) = find(tables, at.stash, at.tag) {
-            return found;
-        }
+    if stash && let Ok(found) = find(tables, at.stash, at.tag) {
+        return found;
     }
     Lookup::Miss
 }

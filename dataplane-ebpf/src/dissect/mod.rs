@@ -45,7 +45,7 @@ impl Payload<'_, '_> {
     /// if no wire id has this length.
     #[inline(always)]
     pub fn id(&self, offset: usize, length: usize) -> Option<WireId> {
-        if length < ID_MIN || length > ID_MAX || offset + length > self.length {
+        if !(ID_MIN..=ID_MAX).contains(&length) || offset + length > self.length {
             return None;
         }
         let at = self.start + offset;

@@ -7,6 +7,7 @@ pub mod fence;
 pub mod grace;
 pub mod memory;
 pub mod object;
+pub mod probe;
 pub mod region;
 pub mod services;
 pub mod sessions;
@@ -21,7 +22,7 @@ use clock::{Jiffies, tick};
 use counters::Counters;
 use dataplane_ebpf::{
     local::Identity,
-    node::{Address, LINKS, LinkRow, NODE_INTERFACES, NodeRow},
+    node::{Address, LINKS, LinkRow, NodeRow},
     service::{SERVICES, ServiceRow},
     slot::SlotWord,
     table::{WAYS, bits_for, buckets},
@@ -29,7 +30,8 @@ use dataplane_ebpf::{
 };
 use memory::{CPUS, Memory};
 use object::Object;
-use ownership::{NodeIndex, placement::Placement};
+use ownership::{NodeIndex, Placement};
+use probe::Probe;
 use sessions::SessionTable;
 use std::{
     io,
@@ -111,6 +113,8 @@ pub struct Dataplane {
     pub sessions: SessionTable,
     /// The counters.
     pub counters: Counters,
+    /// What the probe object has besides.
+    pub probe: Option<Probe>,
     options: LoadOptions,
     sockets: ReusePortSockArray<MapData>,
     /// Keeps the CPU queues alive.
@@ -125,12 +129,19 @@ impl Dataplane {
         let bytes = options.object.bytes().ok_or(LoadError::NoObject)?;
         check_kernel()?;
         let bits = bits_for(options.sessions);
-        let mut ebpf = EbpfLoader::new()
+        let cpu_queues = options.cpus.iter().max().map_or(1, |last| last + 1);
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries("SESSIONS", buckets(bits))
             .map_max_entries("DETAILS", buckets(bits) * WAYS as u32)
-            .load(bytes)
-            .map_err(privilege)?;
+            // The kernel refuses more queues than it was built for CPUs.
+            .map_max_entries("CPUS", cpu_queues);
+        if options.object == Object::Probe {
+            loader.map_max_entries("RANDOM", 1 << bits);
+        }
+        let mut ebpf = loader.load(bytes).map_err(privilege)?;
         let memory = Memory::of_maps(&ebpf, bits)?;
+        let probe = Probe::of_maps(&ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
         let sockets = ReusePortSockArray::try_from(take_map(&mut ebpf, "SOCKETS")?)?;
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
@@ -151,6 +162,7 @@ impl Dataplane {
             memory,
             sessions,
             counters,
+            probe,
             options,
             sockets,
             _cpus: cpus,
@@ -218,7 +230,7 @@ impl Dataplane {
     }
 
     /// Publishes a node: its underlay address, and the interfaces (by index, at most
-    /// [`NODE_INTERFACES`]) on which its packets may arrive.
+    /// [`dataplane_ebpf::node::NODE_INTERFACES`]) on which its packets may arrive.
     pub fn set_node(&mut self, node: NodeIndex, address: IpAddr, interfaces: &[u32]) {
         let mut row = NodeRow::empty();
         row.address = wire_address(address);

@@ -1,0 +1,4 @@
+//! Packets and numbered sessions that the benchmarks share.
+
+pub mod packet;
+pub mod session;

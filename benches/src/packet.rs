@@ -1,0 +1,40 @@
+//! Packets to a native service.
+
+use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Where the packets of the benchmarks go.
+pub const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 7000);
+
+/// Where they come from.
+pub const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9), 40_000);
+
+/// An Ethernet frame with a data packet of a session and `payload` bytes behind the header.
+pub fn native_frame(session: [u8; 16], payload: usize) -> Vec<u8> {
+    let (header, length) = Header {
+        kind: TYPE_DATA,
+        session,
+        owner: None,
+    }
+    .encode();
+    let mut datagram = header[..length].to_vec();
+    datagram.resize(length + payload, 0x5a);
+    udp_frame(&datagram)
+}
+
+/// An Ethernet frame from [`CLIENT`] to [`VIP`] with this UDP payload. No UDP checksum: nothing
+/// in the data plane looks at it.
+pub fn udp_frame(payload: &[u8]) -> Vec<u8> {
+    let udp_length = 8 + payload.len();
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0];
+    frame.extend(((20 + udp_length) as u16).to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    frame.extend(CLIENT.ip().octets());
+    frame.extend(VIP.ip().octets());
+    frame.extend(CLIENT.port().to_be_bytes());
+    frame.extend(VIP.port().to_be_bytes());
+    frame.extend((udp_length as u16).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}

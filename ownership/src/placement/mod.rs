@@ -1,0 +1,231 @@
+//! The placement: which node owns each slot, planned once and published to all.
+
+mod rendezvous;
+
+use crate::NodeIndex;
+use std::{collections::BTreeSet, fmt};
+use thiserror::Error;
+
+/// How many slots the id space has.
+pub const SLOTS: usize = 1 << 16;
+
+/// A version of the placement: 1 to 2^31 - 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(u32);
+
+impl Revision {
+    /// The first revision.
+    pub const FIRST: Self = Self(1);
+
+    const MAX: u32 = (1 << 31) - 1;
+
+    /// The revision with this number, if it is one.
+    pub const fn new(number: u32) -> Option<Self> {
+        if number == 0 || number > Self::MAX {
+            None
+        } else {
+            Some(Self(number))
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The revision after this one.
+    pub const fn next(self) -> Result<Self, PlanError> {
+        if self.0 == Self::MAX {
+            Err(PlanError::RevisionsExhausted)
+        } else {
+            Ok(Self(self.0 + 1))
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A node that takes slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number in the data plane.
+    pub index: NodeIndex,
+    /// Its name: what its slots follow from, whatever its index or place in a list.
+    pub name: String,
+    /// Its share of the slots, relative to the others' weights: 1 to 1,000,000, or 0 for none.
+    pub weight: u32,
+}
+
+/// The highest weight of a member.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+
+/// Who owns a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotOwner {
+    /// The owner.
+    pub owner: Option<NodeIndex>,
+    /// The owner before, while the slot is moving: sessions may still be there.
+    pub previous: Option<NodeIndex>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// Nobody to own the slots.
+    #[error("no node with a weight above 0 is left to own the slots")]
+    NoMembers,
+    /// Two members have one name or index.
+    #[error("two nodes share the name {name:?} or the index {index}")]
+    Duplicate {
+        /// The second one's name.
+        name: String,
+        /// The second one's index.
+        index: NodeIndex,
+    },
+    /// A weight is too high.
+    #[error("the weight of node {name:?} is {weight}: at most {WEIGHT_MAX}")]
+    Weight {
+        /// The node.
+        name: String,
+        /// Its weight.
+        weight: u32,
+    },
+    /// Slots that would move are still moving.
+    #[error(
+        "{0} slots that would move have not finished their last move; settle the placement first"
+    )]
+    StillMoving(usize),
+    /// The counter of revisions has come to its end.
+    #[error("no placement revision is left after {}", Revision::MAX)]
+    RevisionsExhausted,
+}
+
+/// One version of the placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    revision: Revision,
+    slots: Box<[SlotOwner]>,
+}
+
+impl Placement {
+    /// Every slot to the member that wins it by weighted rendezvous hashing.
+    ///
+    /// The outcome depends on names and weights alone, and is the same on every machine. Each
+    /// member gets its share within chance: for `n` slots about `sqrt(n)` more or less.
+    pub fn plan(members: &[Member], revision: Revision) -> Result<Self, PlanError> {
+        check(members)?;
+        let slots = rendezvous::winners(members)
+            .into_iter()
+            .map(|owner| SlotOwner {
+                owner: Some(owner),
+                previous: None,
+            })
+            .collect();
+        Ok(Self { revision, slots })
+    }
+
+    /// Every slot to one node, at the first revision.
+    pub fn all_to(owner: NodeIndex) -> Self {
+        let slots = vec![
+            SlotOwner {
+                owner: Some(owner),
+                previous: None
+            };
+            SLOTS
+        ];
+        Self {
+            revision: Revision::FIRST,
+            slots: slots.into(),
+        }
+    }
+
+    /// The placement after a change of members: slots that move keep their owner as `previous`.
+    ///
+    /// Only what must move does: a member that leaves gives its slots away and no other slot
+    /// moves; to one that joins, slots only come. One move per slot at a time: a slot that is still
+    /// moving can only go back to where it came from.
+    pub fn next(&self, members: &[Member]) -> Result<Self, PlanError> {
+        let mut next = Self::plan(members, self.revision.next()?)?;
+        let mut still_moving = 0;
+        for (new, old) in next.slots.iter_mut().zip(&self.slots) {
+            if new.owner == old.owner {
+                new.previous = old.previous;
+            } else {
+                still_moving += (old.previous.is_some() && new.owner != old.previous) as usize;
+                new.previous = old.owner;
+            }
+        }
+        if still_moving > 0 {
+            Err(PlanError::StillMoving(still_moving))
+        } else {
+            Ok(next)
+        }
+    }
+
+    /// The placement once every move is complete.
+    pub fn settled(&self) -> Result<Self, PlanError> {
+        let slots = self
+            .slots
+            .iter()
+            .map(|slot| SlotOwner {
+                previous: None,
+                ..*slot
+            })
+            .collect();
+        Ok(Self {
+            revision: self.revision.next()?,
+            slots,
+        })
+    }
+
+    /// Its version.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The owner of each of the [`SLOTS`] slots.
+    pub fn slots(&self) -> &[SlotOwner] {
+        &self.slots
+    }
+
+    /// The slots that a node owns.
+    pub fn slots_of(&self, node: NodeIndex) -> impl Iterator<Item = u16> {
+        let owned = move |(_, slot): &(usize, &SlotOwner)| slot.owner == Some(node);
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(owned)
+            .map(|(slot, _)| slot as u16)
+    }
+}
+
+fn check(members: &[Member]) -> Result<(), PlanError> {
+    let (mut names, mut indices) = (BTreeSet::new(), BTreeSet::new());
+    for Member {
+        index,
+        name,
+        weight,
+    } in members
+    {
+        if !names.insert(name) || !indices.insert(*index) {
+            return Err(PlanError::Duplicate {
+                name: name.clone(),
+                index: *index,
+            });
+        }
+        if *weight > WEIGHT_MAX {
+            return Err(PlanError::Weight {
+                name: name.clone(),
+                weight: *weight,
+            });
+        }
+    }
+    if members.iter().all(|member| member.weight == 0) {
+        return Err(PlanError::NoMembers);
+    }
+    Ok(())
+}
