@@ -11,12 +11,7 @@ pub const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 9)
 
 /// An Ethernet frame with a data packet of a session and `payload` bytes behind the header.
 pub fn native_frame(session: [u8; 16], payload: usize) -> Vec<u8> {
-    let (header, length) = Header {
-        kind: TYPE_DATA,
-        session,
-        owner: None,
-    }
-    .encode();
+    let (header, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
     let mut datagram = header[..length].to_vec();
     datagram.resize(length + payload, 0x5a);
     udp_frame(&datagram)

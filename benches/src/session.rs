@@ -16,7 +16,5 @@ pub fn session(number: u64) -> [u8; 16] {
 
 /// Its key in a service with this hash seed.
 pub fn key(number: u64, seed: u64) -> Key {
-    WireId::from_bytes(&session(number))
-        .expect("16 bytes")
-        .key(seed)
+    WireId::from_bytes(&session(number)).expect("16 bytes").key(seed)
 }

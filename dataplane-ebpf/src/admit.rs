@@ -56,11 +56,7 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     if length < 8 {
         return service.drop(Admission::NoWireId);
     }
-    let payload = Payload {
-        frame: arrived.frame,
-        start: 8,
-        length: length - 8,
-    };
+    let payload = Payload { frame: arrived.frame, start: 8, length: length - 8 };
     let Some(Dissected { id, opens }) = dissect(payload, service) else {
         return service.drop(Admission::NoWireId);
     };
@@ -76,22 +72,14 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     if slot.has_rows() {
         match lookup(tables, key.hash, identity.bucket_bits) {
             Lookup::Hit { bits, .. } => {
-                let Some(Entry {
-                    place: Place::Local { cpu },
-                    epoch,
-                }) = Entry::unpack(bits)
-                else {
+                let Some(Entry { place: Place::Local { cpu }, epoch }) = Entry::unpack(bits) else {
                     return service.drop(Admission::NotOwner);
                 };
                 if epoch != fence.epoch() {
                     return service.drop(Admission::NotOwner);
                 }
                 let right = arrived.cpu == cpu as u32;
-                let admission = if right {
-                    Admission::Delivered
-                } else {
-                    Admission::WrongCpu
-                };
+                let admission = if right { Admission::Delivered } else { Admission::WrongCpu };
                 return service.pass(admission, cpu as u32);
             }
             Lookup::Torn => return service.drop(Admission::NotOwner),
@@ -107,11 +95,7 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
 impl Admit {
     #[inline(always)]
     fn drop(admission: Admission, service: u16) -> Self {
-        Self {
-            admission,
-            service,
-            socket: None,
-        }
+        Self { admission, service, socket: None }
     }
 }
 
@@ -124,10 +108,6 @@ impl ServiceRow {
     #[inline(always)]
     fn pass(&self, admission: Admission, cpu: u32) -> Admit {
         let socket = Some((cpu, self.kind == kind::CONTROL));
-        Admit {
-            admission,
-            service: self.service,
-            socket,
-        }
+        Admit { admission, service: self.service, socket }
     }
 }

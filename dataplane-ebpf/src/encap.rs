@@ -149,11 +149,7 @@ impl Forward {
     /// How far the head of the frame moves before [`Forward::write`]: negative to grow.
     #[inline(always)]
     pub fn head_delta(&self) -> i32 {
-        let head = if self.underlay.destination.v4().is_some() {
-            HEAD_V4
-        } else {
-            HEAD_V6
-        };
+        let head = if self.underlay.destination.v4().is_some() { HEAD_V4 } else { HEAD_V6 };
         self.inner as i32 - head as i32
     }
 

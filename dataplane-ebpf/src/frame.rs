@@ -21,11 +21,7 @@ impl<'a> Frame<'a> {
     /// The frame in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         let start = bytes.as_ptr() as usize;
-        Self {
-            start,
-            end: start + bytes.len(),
-            _bytes: PhantomData,
-        }
+        Self { start, end: start + bytes.len(), _bytes: PhantomData }
     }
 
     /// The frame between two addresses, as an XDP context gives them.
@@ -35,11 +31,7 @@ impl<'a> Frame<'a> {
     /// The bytes from `start` to `end` are readable, and unchanged by others, for `'a`.
     #[inline(always)]
     pub unsafe fn from_raw(start: usize, end: usize) -> Self {
-        Self {
-            start,
-            end,
-            _bytes: PhantomData,
-        }
+        Self { start, end, _bytes: PhantomData }
     }
 
     /// The length in bytes.
@@ -138,15 +130,8 @@ impl<'a> FrameMut<'a> {
     /// The frame in `bytes`.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         let start = bytes.as_mut_ptr() as usize;
-        let frame = Frame {
-            start,
-            end: start + bytes.len(),
-            _bytes: PhantomData,
-        };
-        Self {
-            frame,
-            _bytes: PhantomData,
-        }
+        let frame = Frame { start, end: start + bytes.len(), _bytes: PhantomData };
+        Self { frame, _bytes: PhantomData }
     }
 
     /// The frame between two addresses, as an XDP context gives them.
@@ -156,14 +141,7 @@ impl<'a> FrameMut<'a> {
     /// The bytes from `start` to `end` are readable and writable, and unused by others, for `'a`.
     #[inline(always)]
     pub unsafe fn from_raw(start: usize, end: usize) -> Self {
-        Self {
-            frame: Frame {
-                start,
-                end,
-                _bytes: PhantomData,
-            },
-            _bytes: PhantomData,
-        }
+        Self { frame: Frame { start, end, _bytes: PhantomData }, _bytes: PhantomData }
     }
 
     /// The frame for reading.

@@ -22,11 +22,7 @@ impl Fence {
     ///
     /// Jiffies of 40 bits last 34 years of uptime at 1,000 Hz; a later deadline is cut to that.
     pub const fn new(epoch: u32, deadline: u64) -> Self {
-        let deadline = if deadline > DEADLINE_MAX {
-            DEADLINE_MAX
-        } else {
-            deadline
-        };
+        let deadline = if deadline > DEADLINE_MAX { DEADLINE_MAX } else { deadline };
         Self(((epoch & EPOCH_MAX) as u64) << DEADLINE_BITS | deadline)
     }
 
@@ -124,22 +120,13 @@ impl LocalRow {
     #[inline(always)]
     pub fn identity(&self) -> Identity {
         let bits = self.identity.load();
-        Identity {
-            node: bits as u16,
-            bucket_bits: (bits >> 16) as u8,
-            cpus: (bits >> 32) as u16,
-        }
+        Identity { node: bits as u16, bucket_bits: (bits >> 16) as u8, cpus: (bits >> 32) as u16 }
     }
 
     /// Makes the node ready. Written once, after every other table.
     pub fn set_identity(&self, identity: Identity) {
-        let Identity {
-            node,
-            bucket_bits,
-            cpus,
-        } = identity;
-        self.identity
-            .store(node as u64 | (bucket_bits as u64) << 16 | (cpus as u64) << 32);
+        let Identity { node, bucket_bits, cpus } = identity;
+        self.identity.store(node as u64 | (bucket_bits as u64) << 16 | (cpus as u64) << 32);
     }
 
     /// The multiplier under which every service has a row of its own; see [`crate::service`].

@@ -52,16 +52,8 @@ impl Address {
         } else {
             ((self.0[1] >> 32) as u32, self.0[1] as u32)
         };
-        let mapped = if cfg!(target_endian = "little") {
-            0xffff_0000
-        } else {
-            0x0000_ffff
-        };
-        if self.0[0] == 0 && prefix == mapped {
-            Some(address)
-        } else {
-            None
-        }
+        let mapped = if cfg!(target_endian = "little") { 0xffff_0000 } else { 0x0000_ffff };
+        if self.0[0] == 0 && prefix == mapped { Some(address) } else { None }
     }
 }
 

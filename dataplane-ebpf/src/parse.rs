@@ -116,15 +116,7 @@ impl Datagram {
     /// The same datagram, of which the verifier forgets how it was found; see [`forget`].
     #[inline(always)]
     pub(crate) fn forget(self, noise: u64) -> Self {
-        let Self {
-            source,
-            destination,
-            port,
-            ip,
-            ip_length,
-            udp,
-            payload_length,
-        } = self;
+        let Self { source, destination, port, ip, ip_length, udp, payload_length } = self;
         Self {
             source,
             destination,

@@ -95,11 +95,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     if identity.node == 0 {
         return Decision::reject(Verdict::NotReady, service.service);
     }
-    let payload = Payload {
-        frame,
-        start: datagram.payload(),
-        length: datagram.payload_length,
-    };
+    let payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
     let Some(Dissected { id, opens }) = dissect(payload, service) else {
         return Decision::reject(Verdict::NoWireId, service.service);
     };
@@ -107,18 +103,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     let Some(slot) = tables.slot(key.slot) else {
         return Decision::reject(Verdict::NotReady, service.service);
     };
-    Packet {
-        tables,
-        local,
-        identity,
-        service,
-        datagram,
-        shim,
-        key,
-        slot,
-        opens,
-    }
-    .decide(frame)
+    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide(frame)
 }
 
 /// A packet that cannot be read is refused if its address is a service's, and is none of our
@@ -181,11 +166,7 @@ fn unwrap<'a, T: Tables>(
     if service.kind != kind::DATA && service.kind != kind::CONTROL {
         return Err(Verdict::ShimMalformed);
     }
-    Ok(Unwrapped {
-        datagram: inner,
-        service,
-        shim,
-    })
+    Ok(Unwrapped { datagram: inner, service, shim })
 }
 
 impl<T: Tables> Packet<'_, T> {
@@ -193,11 +174,7 @@ impl<T: Tables> Packet<'_, T> {
     fn decide(&self, frame: &Frame) -> Decision {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
-                Lookup::Hit {
-                    bits,
-                    detail,
-                    generation,
-                } => {
+                Lookup::Hit { bits, detail, generation } => {
                     let Some(entry) = Entry::unpack(bits) else {
                         return self.reject(Verdict::EntryTorn);
                     };
@@ -210,11 +187,7 @@ impl<T: Tables> Packet<'_, T> {
                 Lookup::Miss => {}
             }
         }
-        if self.slot.owner() == self.identity.node {
-            self.unknown(frame)
-        } else {
-            self.away(frame)
-        }
+        if self.slot.owner() == self.identity.node { self.unknown(frame) } else { self.away(frame) }
     }
 
     /// The session table says that this node owns the session.
@@ -232,10 +205,7 @@ impl<T: Tables> Packet<'_, T> {
             }
             let theirs = shim.version.get();
             if theirs != 0 {
-                let ours = self
-                    .tables
-                    .detail(detail)
-                    .and_then(|row| row.version(generation));
+                let ours = self.tables.detail(detail).and_then(|row| row.version(generation));
                 let Some(ours) = ours else {
                     return self.reject(Verdict::EntryTorn);
                 };
@@ -260,10 +230,7 @@ impl<T: Tables> Packet<'_, T> {
     /// The session table says that another node owns the session.
     #[inline(always)]
     fn row(&self, frame: &Frame, node: u16, detail: u32, generation: u16) -> Decision {
-        let version = self
-            .tables
-            .detail(detail)
-            .and_then(|row| row.version(generation));
+        let version = self.tables.detail(detail).and_then(|row| row.version(generation));
         let Some(version) = version else {
             return self.reject(Verdict::EntryTorn);
         };
@@ -333,16 +300,8 @@ impl<T: Tables> Packet<'_, T> {
 
     #[inline(always)]
     fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
-        let inner = if self.shim.is_some() {
-            Some(self.datagram.ip)
-        } else {
-            None
-        };
-        Decision {
-            verdict,
-            service: self.service.service,
-            action: Action::Deliver { cpu, inner },
-        }
+        let inner = if self.shim.is_some() { Some(self.datagram.ip) } else { None };
+        Decision { verdict, service: self.service.service, action: Action::Deliver { cpu, inner } }
     }
 
     #[inline(always)]
@@ -371,11 +330,7 @@ impl<T: Tables> Packet<'_, T> {
             version,
             second_chance,
         );
-        let underlay = Underlay {
-            link: *link,
-            next_hop: next_hop.mac(),
-            destination: row.address,
-        };
+        let underlay = Underlay { link: *link, next_hop: next_hop.mac(), destination: row.address };
         match Forward::new(frame, &self.datagram, underlay, shim, self.key.hash) {
             Some(forward) => Decision {
                 verdict,
@@ -394,19 +349,11 @@ impl<T: Tables> Packet<'_, T> {
 
 impl Decision {
     /// Not for a service.
-    pub const PASS: Self = Self {
-        verdict: Verdict::Pass,
-        service: 0,
-        action: Action::Pass,
-    };
+    pub const PASS: Self = Self { verdict: Verdict::Pass, service: 0, action: Action::Pass };
 
     /// A refusal.
     #[inline(always)]
     pub const fn reject(verdict: Verdict, service: u16) -> Self {
-        Self {
-            verdict,
-            service,
-            action: Action::Drop,
-        }
+        Self { verdict, service, action: Action::Drop }
     }
 }

@@ -118,9 +118,7 @@ pub fn find_seed(keys: impl Iterator<Item = (Address, u16)> + Clone) -> Option<u
         if free {
             return Some(seed);
         }
-        seed = seed
-            .wrapping_mul(0xd129_42f0_5f83_7a75)
-            .wrapping_add(0x5851_f42d_4c95_7f2d);
+        seed = seed.wrapping_mul(0xd129_42f0_5f83_7a75).wrapping_add(0x5851_f42d_4c95_7f2d);
     }
     None
 }

@@ -9,7 +9,7 @@
 //! never a mixture, without barriers or sequence locks, on x86-64 and arm64. A generation that
 //! wraps would break this, so the writer waits out a grace period then ([`Insert::wrapped`]).
 //!
-//! A key has two buckets and a stash of last resort, all found from the key's first bucket and
+//! A key has two buckets and a stash of last resort (two more), all found from the key's first bucket and
 //! its tag alone: keys that share both collide wherever they lie, which is what makes the
 //! writer's check for a taken key complete. The flag of the first way says that keys of the
 //! bucket lie in their second one, the flag of the second way that some lie in the stash; a
@@ -70,14 +70,8 @@ impl Entry {
         let target = (bits >> 2) as u16;
         let epoch = (bits >> 18) as u32 & crate::local::EPOCH_MAX;
         match bits & 3 {
-            KIND_LOCAL => Some(Self {
-                place: Place::Local { cpu: target },
-                epoch,
-            }),
-            KIND_REMOTE => Some(Self {
-                place: Place::Remote { node: target },
-                epoch,
-            }),
+            KIND_LOCAL => Some(Self { place: Place::Local { cpu: target }, epoch }),
+            KIND_REMOTE => Some(Self { place: Place::Remote { node: target }, epoch }),
             _ => None,
         }
     }
@@ -150,9 +144,7 @@ impl KeyWord {
 impl<W: Word> Bucket<W> {
     /// A bucket of these words, K and V in turn.
     pub fn from_words(words: [[W; 2]; WAYS]) -> Self {
-        Self {
-            ways: words.map(|[key, value]| Way { key, value }),
-        }
+        Self { ways: words.map(|[key, value]| Way { key, value }) }
     }
 
     /// Looks a tag up. Safe against a writer at any moment.
@@ -164,30 +156,18 @@ impl<W: Word> Bucket<W> {
             KeyWord(self.ways[2].key.load()),
             KeyWord(self.ways[3].key.load()),
         ];
-        let way = if keys[0].tag() == tag {
-            0
-        } else if keys[1].tag() == tag {
-            1
-        } else if keys[2].tag() == tag {
-            2
-        } else if keys[3].tag() == tag {
-            3
-        } else {
-            return Found::Miss {
-                second: keys[0].flag(),
-                stash: keys[1].flag(),
-            };
-        };
-        let generation = keys[way].generation();
+        // Which way it is cannot be predicted, so nothing branches on it.
+        let [a, b, c, d] = keys.map(|key| if_zero(key.tag() ^ tag));
+        if a | b | c | d == 0 {
+            return Found::Miss { second: keys[0].flag(), stash: keys[1].flag() };
+        }
+        let way = (b & 1 | c & 2 | d & 3) as usize & (WAYS - 1);
+        let generation = (keys[0].0 & a | keys[1].0 & b | keys[2].0 & c | keys[3].0 & d) as u16;
         let value = self.ways[way].value.load();
         if value as u16 != generation {
             return Found::Torn;
         }
-        Found::Hit {
-            bits: value >> 16,
-            way: way as u8,
-            generation,
-        }
+        Found::Hit { bits: value >> 16, way: way as u8, generation }
     }
 
     /// The first way without an entry. For the writer only.
@@ -202,10 +182,7 @@ impl<W: Word> Bucket<W> {
         let way = &self.ways[way as usize];
         way.value.store(bits << 16 | generation as u64);
         way.key.store(KeyWord::new(tag, old.flag(), generation).0);
-        Insert {
-            generation,
-            wrapped: generation == u16::MAX,
-        }
+        Insert { generation, wrapped: generation == u16::MAX }
     }
 
     /// The generation that the next insert into this way will have.
@@ -216,17 +193,13 @@ impl<W: Word> Bucket<W> {
     /// Replaces the entry of a full way in one store.
     pub fn update(&self, way: u8, bits: u64) {
         let generation = self.key(way).generation();
-        self.ways[way as usize]
-            .value
-            .store(bits << 16 | generation as u64);
+        self.ways[way as usize].value.store(bits << 16 | generation as u64);
     }
 
     /// Empties a way. Its generation stays, so that the next insert has another one.
     pub fn remove(&self, way: u8) {
         let old = self.key(way);
-        self.ways[way as usize]
-            .key
-            .store(KeyWord::new(0, old.flag(), old.generation()).0);
+        self.ways[way as usize].key.store(KeyWord::new(0, old.flag(), old.generation()).0);
     }
 
     /// Says whether keys of this bucket lie in their second bucket.
@@ -254,9 +227,31 @@ impl<W: Word> Bucket<W> {
 
     fn set_flag(&self, way: u8, on: bool) {
         let old = self.key(way);
-        self.ways[way as usize]
-            .key
-            .store(KeyWord::new(old.tag(), on, old.generation()).0);
+        self.ways[way as usize].key.store(KeyWord::new(old.tag(), on, old.generation()).0);
+    }
+}
+
+/// All ones if a number below 2^63 is 0, else 0. Computed where the compiler does not see it, which
+/// would make a branch of it.
+#[inline(always)]
+fn if_zero(number: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut mask = number;
+        // SAFETY: two operations on a register.
+        unsafe {
+            core::arch::asm!(
+                "{0} += -1",
+                "{0} s>>= 63",
+                inout(reg) mask,
+                options(pure, nomem)
+            );
+        };
+        mask
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        (number.wrapping_sub(1) as i64 >> 63) as u64
     }
 }
 
@@ -280,7 +275,7 @@ pub struct Location {
     pub first: u32,
     /// The second bucket.
     pub second: u32,
-    /// The stash bucket.
+    /// The stash bucket; its neighbour ([`Location::stash_pair`]) takes what it has no room for.
     pub stash: u32,
 }
 
@@ -291,12 +286,15 @@ impl Location {
         let tag = hash & ((1 << TAG_BITS) - 1);
         let tag = tag | (tag == 0) as u64;
         let first = (hash >> (64 - bits as u32)) as u32;
-        Self {
-            tag,
-            first,
-            second: second(first, tag, bits),
-            stash: stash(tag, bits),
-        }
+        Self { tag, first, second: second(first, tag, bits), stash: stash(tag, bits) }
+    }
+}
+
+impl Location {
+    /// Both stash buckets.
+    #[inline(always)]
+    pub fn stash_pair(&self) -> [u32; 2] {
+        [self.stash, self.stash ^ 1]
     }
 }
 
@@ -314,10 +312,10 @@ fn stash(tag: u64, bits: u8) -> u32 {
     (1_u32 << bits) + index as u32
 }
 
-/// log2 of the number of stash buckets: one for 32 primary ones, at least four.
+/// log2 of the number of stash buckets: one for 16 primary ones, at least four.
 #[inline(always)]
 const fn stash_bits(bits: u8) -> u32 {
-    if bits < 7 { 2 } else { bits as u32 - 5 }
+    if bits < 6 { 2 } else { bits as u32 - 4 }
 }
 
 /// How many buckets a table of `2^bits` primary ones has, the stash included.
@@ -327,7 +325,8 @@ pub const fn buckets(bits: u8) -> u32 {
 
 /// The smallest table for `sessions` wire ids at a load of at most one half.
 ///
-/// At that load 3.7 % of the keys lie in their second bucket and 0.5 % in the stash.
+/// At that load 3.7 % of the keys lie in their second bucket and 0.5 % in the stash, whose pairs of
+/// buckets are then so empty that a key without room is not expected in a million full tables.
 pub fn bits_for(sessions: u64) -> u8 {
     let buckets = sessions.div_ceil(WAYS as u64 / 2).max(1);
     let bits = u64::BITS - (buckets - 1).leading_zeros();

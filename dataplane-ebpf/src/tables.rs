@@ -48,7 +48,7 @@ pub enum Lookup {
     Miss,
 }
 
-/// Looks a key up: one line in the common case, three at most.
+/// Looks a key up: one line in the common case, four at most.
 #[inline(always)]
 pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
     let at = Location::of(hash, bucket_bits);
@@ -59,8 +59,14 @@ pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
     if second && let Ok(found) = find(tables, at.second, at.tag) {
         return found;
     }
-    if stash && let Ok(found) = find(tables, at.stash, at.tag) {
-        return found;
+    if stash {
+        let [one, other] = at.stash_pair();
+        if let Ok(found) = find(tables, one, at.tag) {
+            return found;
+        }
+        if let Ok(found) = find(tables, other, at.tag) {
+            return found;
+        }
     }
     Lookup::Miss
 }
@@ -72,17 +78,9 @@ fn find<T: Tables>(tables: &T, bucket: u32, tag: u64) -> Result<Lookup, (bool, b
         return Err((false, false));
     };
     match line.find(tag) {
-        Found::Hit {
-            bits,
-            way,
-            generation,
-        } => {
+        Found::Hit { bits, way, generation } => {
             let detail = bucket * crate::table::WAYS as u32 + way as u32;
-            Ok(Lookup::Hit {
-                bits,
-                detail,
-                generation,
-            })
+            Ok(Lookup::Hit { bits, detail, generation })
         }
         Found::Torn => Ok(Lookup::Torn),
         Found::Miss { second, stash } => Err((second, stash)),

@@ -49,11 +49,7 @@ impl WireId {
     /// words in memory order, and the length ([`ID_MIN`] to [`ID_MAX`]).
     #[inline(always)]
     pub(crate) fn from_parts(prefix: u16, rest: [u64; 3], length: u8) -> Self {
-        Self {
-            prefix,
-            rest,
-            length,
-        }
+        Self { prefix, rest, length }
     }
 
     /// The 16-byte id whose halves are these words in memory order.
@@ -90,21 +86,13 @@ impl WireId {
 #[inline(always)]
 fn rest_hash(rest: &[u64; 3], length: u8, seed: u64) -> u64 {
     let seed = seed.wrapping_add(length as u64);
-    let [a, b, c] = [
-        rest[0].to_ne_bytes(),
-        rest[1].to_ne_bytes(),
-        rest[2].to_ne_bytes(),
-    ];
+    let [a, b, c] = [rest[0].to_ne_bytes(), rest[1].to_ne_bytes(), rest[2].to_ne_bytes()];
     // Lengths are constants here, so that the hash compiles to straight code without loops.
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&a);
     bytes[8..16].copy_from_slice(&b);
     bytes[16..].copy_from_slice(&c);
-    if length <= 18 {
-        xxh64(&bytes[..16], seed)
-    } else {
-        xxh64(&bytes, seed)
-    }
+    if length <= 18 { xxh64(&bytes[..16], seed) } else { xxh64(&bytes, seed) }
 }
 
 /// Turns random bytes into an id for `slot`: overwrites the first two bytes of `id`.

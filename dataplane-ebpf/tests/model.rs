@@ -38,29 +38,21 @@ struct Table {
 impl Table {
     fn new() -> Arc<Self> {
         let bucket = Bucket::from_words([(); 4].map(|()| [word(), word()]));
-        Arc::new(Self {
-            bucket,
-            detail: DetailRow::from_words(word(), word()),
-        })
+        Arc::new(Self { bucket, detail: DetailRow::from_words(word(), word()) })
     }
 
     /// What the writer in userspace does, with the same calls in the same order.
     fn insert(&self, tag: u64, bits: u64, version: u64) {
         let way = self.bucket.free_way().expect("a free way");
         assert_eq!(way, 0, "the models keep to one way");
-        self.detail
-            .set_version(version, self.bucket.next_generation(way));
+        self.detail.set_version(version, self.bucket.next_generation(way));
         let _ = self.bucket.insert(way, tag, bits);
     }
 
     /// What the reader in the kernel does: entry bits and version, if both are whole.
     fn find(&self, tag: u64) -> Option<(u64, Option<u64>)> {
         match self.bucket.find(tag) {
-            Found::Hit {
-                bits,
-                way,
-                generation,
-            } => {
+            Found::Hit { bits, way, generation } => {
                 assert_eq!(way, 0, "a way that was never written");
                 Some((bits, self.detail.version(generation)))
             }
@@ -83,10 +75,7 @@ fn a_way_that_changes_hands_never_gives_one_session_the_others_entry() {
                 if let Some((bits, version)) = table.find(tag) {
                     let expected = if tag == A { (1, 10) } else { (2, 20) };
                     assert_eq!(bits, expected.0, "mixture");
-                    assert!(
-                        version.is_none_or(|version| version == expected.1),
-                        "mixture"
-                    );
+                    assert!(version.is_none_or(|version| version == expected.1), "mixture");
                 }
             })
         });
@@ -128,11 +117,7 @@ fn an_update_shows_the_old_entry_or_the_new_one_and_a_whole_version() {
         let reader = {
             let table = Arc::clone(&table);
             thread::spawn(move || match table.bucket.find(A) {
-                Found::Hit {
-                    bits: 1 | 2,
-                    generation,
-                    ..
-                } => {
+                Found::Hit { bits: 1 | 2, generation, .. } => {
                     let version = table.detail.version(generation);
                     assert!(matches!(version, Some(10 | 11)), "{version:?}");
                 }

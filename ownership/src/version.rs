@@ -22,12 +22,10 @@ impl StateVersion {
         self.0
     }
 
-    /// The version after this one.
+    /// The version after this one. Fails one before the end: the last number is the
+    /// termination's, which is a change too.
     pub const fn next(self) -> Result<Self, VersionsExhausted> {
-        match self.0.checked_add(1) {
-            Some(next) => Ok(Self(next)),
-            None => Err(VersionsExhausted),
-        }
+        if self.0 >= u64::MAX - 1 { Err(VersionsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
 }
 
@@ -46,6 +44,7 @@ mod tests {
         let first = StateVersion::BIRTH.next().unwrap();
         assert_eq!(first.get(), 1);
         assert!(first > StateVersion::BIRTH);
-        assert_eq!(StateVersion(u64::MAX).next(), Err(VersionsExhausted));
+        assert_eq!(StateVersion(u64::MAX - 2).next(), Ok(StateVersion(u64::MAX - 1)));
+        assert_eq!(StateVersion(u64::MAX - 1).next(), Err(VersionsExhausted));
     }
 }

@@ -33,10 +33,7 @@ fn main() -> Result<()> {
         Object::Probe.bytes().is_some(),
         "built without the BPF probe programs: run `cargo xtask bench`"
     );
-    let rounds = Rounds {
-        count: if arguments.quick { 15 } else { 61 },
-        repeat: 200_000,
-    };
+    let rounds = Rounds { count: if arguments.quick { 15 } else { 61 }, repeat: 200_000 };
     measure::pin_to_cpu(1)?;
     let mut figures = Vec::new();
     hot(&rounds, &mut figures)?;
@@ -45,10 +42,8 @@ fn main() -> Result<()> {
     }
     print(&figures);
     if let Some(path) = arguments.json {
-        let flat: serde_json::Map<_, _> = figures
-            .iter()
-            .map(|figure| (figure.name.clone(), figure.median.into()))
-            .collect();
+        let flat: serde_json::Map<_, _> =
+            figures.iter().map(|figure| (figure.name.clone(), figure.median.into())).collect();
         let text = serde_json::to_string_pretty(&flat)?;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -99,10 +94,7 @@ fn random(rounds: &Rounds, sessions: u64, figures: &mut Vec<Figure>) -> Result<(
     let label = if sessions >= MILLION { "1m" } else { "64k" };
     let frame = native_frame(session(0), 64);
     let mut local = Node::new(Sessions::Local(sessions))?;
-    figures.push(Figure::once(
-        format!("publish_{label}_ms"),
-        local.publish_ms,
-    ));
+    figures.push(Figure::once(format!("publish_{label}_ms"), local.publish_ms));
     let name = format!("steer_local_{label}_ns");
     figures.push(local.difference(rounds, &name, "steer_random", "draw_random", &frame)?);
     let name = format!("random_read_{label}_ns");
@@ -114,17 +106,8 @@ fn random(rounds: &Rounds, sessions: u64, figures: &mut Vec<Figure>) -> Result<(
 }
 
 fn print(figures: &[Figure]) {
-    println!(
-        "{:32} {:>9} {:>9} {:>9}",
-        "figure", "median", "lowest", "highest"
-    );
-    for Figure {
-        name,
-        median,
-        lowest,
-        highest,
-    } in figures
-    {
+    println!("{:32} {:>9} {:>9} {:>9}", "figure", "median", "lowest", "highest");
+    for Figure { name, median, lowest, highest } in figures {
         println!("{name:32} {median:>9.1} {lowest:>9.1} {highest:>9.1}");
     }
 }

@@ -27,12 +27,7 @@ pub struct Figure {
 impl Figure {
     /// A figure that was measured once.
     pub fn once(name: String, value: f64) -> Self {
-        Self {
-            name,
-            median: value,
-            lowest: value,
-            highest: value,
-        }
+        Self { name, median: value, lowest: value, highest: value }
     }
 
     /// The figure of these rounds.
@@ -50,11 +45,7 @@ impl Figure {
 /// Runs a program on a packet `repeat` times in the kernel; nanoseconds a packet.
 pub fn run(program: &Xdp, frame: &[u8], repeat: u32) -> Result<f64> {
     let result = program
-        .test_run(TestRunOptions {
-            data_in: Some(frame),
-            repeat,
-            ..TestRunOptions::default()
-        })
+        .test_run(TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() })
         .context("running a program in the kernel")?;
     anyhow::ensure!(result.return_value != 0, "the program aborted");
     Ok(nanoseconds(result.duration))
@@ -72,10 +63,6 @@ pub fn pin_to_cpu(cpu: usize) -> Result<()> {
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
-    anyhow::ensure!(
-        result == 0,
-        "pinning to CPU {cpu}: {}",
-        std::io::Error::last_os_error()
-    );
+    anyhow::ensure!(result == 0, "pinning to CPU {cpu}: {}", std::io::Error::last_os_error());
     Ok(())
 }

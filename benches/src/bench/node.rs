@@ -84,26 +84,18 @@ impl Node {
         );
         for node in [this, that] {
             dataplane.set_node(node, address(node.get()), &[1]);
-            dataplane
-                .node(node)
-                .set_next_hop(NextHop::new([2, 0, 0, 0, 2, 2], 0));
+            dataplane.node(node).set_next_hop(NextHop::new([2, 0, 0, 0, 2, 2], 0));
         }
         let owner = NodeIndex::new(owner).expect("in range");
         dataplane.set_placement(&Placement::all_to(owner));
-        dataplane
-            .memory
-            .local_row()
-            .arm(Fence::new(EPOCH, u64::MAX), u64::MAX);
+        dataplane.memory.local_row().arm(Fence::new(EPOCH, u64::MAX), u64::MAX);
         dataplane.set_identity(this);
         let place = match sessions {
             Sessions::Local(_) => Some(Place::Local { cpu: 0 }),
             Sessions::Remote(_) => Some(Place::Remote { node: OTHER }),
             Sessions::Forwarded(_) => None,
         };
-        let mut node = Self {
-            dataplane,
-            publish_ms: 0.0,
-        };
+        let mut node = Self { dataplane, publish_ms: 0.0 };
         if let Some(place) = place {
             node.publish(count, place, service.seed())?;
         }
@@ -112,18 +104,9 @@ impl Node {
     }
 
     fn publish(&mut self, count: u64, place: Place, seed: u64) -> Result<()> {
-        let entry = Entry {
-            place,
-            epoch: EPOCH,
-        };
-        let sessions: Vec<_> = (0..count)
-            .map(|number| (key(number, seed), entry, 1))
-            .collect();
-        let Dataplane {
-            memory,
-            sessions: table,
-            ..
-        } = &mut self.dataplane;
+        let entry = Entry { place, epoch: EPOCH };
+        let sessions: Vec<_> = (0..count).map(|number| (key(number, seed), entry, 1)).collect();
+        let Dataplane { memory, sessions: table, .. } = &mut self.dataplane;
         let start = Instant::now();
         table.publish(memory, &sessions).map_err(|(index, error)| {
             anyhow::anyhow!("publishing session {index} of {count}: {error}")
@@ -134,11 +117,7 @@ impl Node {
 
     /// Tells the probe programs how many sessions to draw from.
     fn number_sessions(&mut self, count: u64) -> Result<()> {
-        let probe = self
-            .dataplane
-            .probe
-            .as_mut()
-            .context("not the probe object")?;
+        let probe = self.dataplane.probe.as_mut().context("not the probe object")?;
         probe.set([0x1234_5678, probe.lines, count, SEED, 0, 0, 0, 0]);
         Ok(())
     }

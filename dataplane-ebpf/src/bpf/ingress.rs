@@ -22,11 +22,7 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let Decision {
-        verdict,
-        service,
-        action,
-    } = route(&frame(ctx), ingress, &Maps);
+    let Decision { verdict, service, action } = route(&frame(ctx), ingress, &Maps);
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
@@ -54,9 +50,7 @@ fn deliver(ctx: &XdpContext, cpu: u32, inner: Option<usize>) -> Result<u32, Verd
 #[inline(always)]
 fn send(ctx: &XdpContext, ingress: u32, forward: &Forward) -> Result<u32, Verdict> {
     move_head(ctx, forward.head_delta())?;
-    forward
-        .write(&mut frame_mut(ctx))
-        .ok_or(Verdict::NoHeadroom)?;
+    forward.write(&mut frame_mut(ctx)).ok_or(Verdict::NoHeadroom)?;
     if forward.ifindex() == ingress {
         return Ok(xdp_action::XDP_TX);
     }

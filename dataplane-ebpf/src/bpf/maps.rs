@@ -2,7 +2,7 @@
 //! but for the counters and the two that the kernel keeps itself.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG},
+    bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
     maps::{Array, CpuMap, PerCpuArray, ReusePortSockArray},
@@ -18,7 +18,8 @@ use dataplane_ebpf::{
     word::{MapWord, Word},
 };
 
-const SHARED: u32 = BPF_F_MMAPABLE | BPF_F_RDONLY_PROG;
+// Not BPF_F_RDONLY_PROG as well: the kernel refuses to map such an array writable.
+const SHARED: u32 = BPF_F_MMAPABLE;
 
 /// CPUs that can be delivered to.
 const CPU_ROWS: u32 = 1024;
@@ -93,9 +94,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn slot(&self, slot: u16) -> Option<SlotWord> {
-        SLOTS
-            .get(slot as u32)
-            .map(|word| SlotWord::from_bits(word.load()))
+        SLOTS.get(slot as u32).map(|word| SlotWord::from_bits(word.load()))
     }
 
     #[inline(always)]
@@ -145,28 +144,19 @@ pub fn select_socket(
     cpu: u32,
 ) -> bool {
     let group = service as u32 * 2 + control as u32;
-    cpu < CPU_ROWS
-        && SOCKETS
-            .select_reuseport(ctx, group * CPU_ROWS + cpu)
-            .is_ok()
+    cpu < CPU_ROWS && SOCKETS.select_reuseport(ctx, group * CPU_ROWS + cpu).is_ok()
 }
 
 /// Counts a packet's verdict.
 #[inline(always)]
 pub fn count_verdict(service: u16, verdict: Verdict) {
-    count(
-        &VERDICTS,
-        service as u32 * VERDICT_SLOTS as u32 + verdict as u32,
-    );
+    count(&VERDICTS, service as u32 * VERDICT_SLOTS as u32 + verdict as u32);
 }
 
 /// Counts a datagram's admission.
 #[inline(always)]
 pub fn count_admission(service: u16, admission: Admission) {
-    count(
-        &ADMISSIONS,
-        service as u32 * ADMISSION_SLOTS as u32 + admission as u32,
-    );
+    count(&ADMISSIONS, service as u32 * ADMISSION_SLOTS as u32 + admission as u32);
 }
 
 #[inline(always)]

@@ -158,9 +158,7 @@ fn draw_session(ctx: &XdpContext) -> Option<()> {
 
 #[inline(always)]
 fn next(probe: &mut [u64; 8]) -> u64 {
-    let state = probe[STATE]
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(SEED_STEP);
+    let state = probe[STATE].wrapping_mul(6_364_136_223_846_793_005).wrapping_add(SEED_STEP);
     probe[STATE] = state;
     state
 }
@@ -193,17 +191,12 @@ fn race(frame: &Frame, seed: u64) -> Option<usize> {
     Some(match lookup(&Maps, key.hash, bits) {
         Lookup::Miss => MISSES,
         Lookup::Torn => TORN,
-        Lookup::Hit {
-            bits,
-            detail,
-            generation,
-        } => {
+        Lookup::Hit { bits, detail, generation } => {
             let mark = id[15] as u32 + 1;
             let right = match Entry::unpack(bits) {
-                Some(Entry {
-                    place: Place::Remote { node },
-                    epoch,
-                }) => node as u32 == mark && epoch == mark,
+                Some(Entry { place: Place::Remote { node }, epoch }) => {
+                    node as u32 == mark && epoch == mark
+                }
                 _ => false,
             };
             // A version of another generation is a miss; one of this generation must be its own.

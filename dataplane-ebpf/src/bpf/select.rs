@@ -35,19 +35,8 @@ pub fn select(ctx: SkReuseportContext) -> u32 {
     };
     // SAFETY: the kernel lends the datagram to the program for as long as it runs.
     let frame = unsafe { Frame::from_raw(ctx.data(), ctx.data_end()) };
-    let Admit {
-        admission,
-        service,
-        socket,
-    } = admit(
-        &Arrived {
-            frame: &frame,
-            destination,
-            now,
-            cpu,
-        },
-        &Maps,
-    );
+    let Admit { admission, service, socket } =
+        admit(&Arrived { frame: &frame, destination, now, cpu }, &Maps);
     let (admission, result) = match socket {
         None => (admission, SK_DROP),
         Some((cpu, control)) if select_socket(&ctx, service, control, cpu) => (admission, SK_PASS),

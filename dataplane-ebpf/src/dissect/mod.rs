@@ -80,11 +80,7 @@ impl Payload<'_, '_> {
 #[inline(always)]
 fn tail(word: u64, count: usize) -> u64 {
     let drop = (64 - 8 * count as u32) & 63;
-    if cfg!(target_endian = "little") {
-        word >> drop
-    } else {
-        word << drop
-    }
+    if cfg!(target_endian = "little") { word >> drop } else { word << drop }
 }
 
 /// Finds the wire id of a packet to a service, by the service's protocol.

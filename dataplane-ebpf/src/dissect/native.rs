@@ -97,26 +97,12 @@ impl Header {
         let session = *fixed.last_chunk()?;
         let kind = fixed[0] & 0xf;
         if fixed[1] & FLAG_OWNER == 0 {
-            return Some((
-                Self {
-                    kind,
-                    session,
-                    owner: None,
-                },
-                rest,
-            ));
+            return Some((Self { kind, session, owner: None }, rest));
         }
         let (epoch, rest) = rest.split_first_chunk()?;
         let (version, rest) = rest.split_first_chunk()?;
         let owner = Some((u32::from_be_bytes(*epoch), u64::from_be_bytes(*version)));
-        Some((
-            Self {
-                kind,
-                session,
-                owner,
-            },
-            rest,
-        ))
+        Some((Self { kind, session, owner }, rest))
     }
 }
 
@@ -127,10 +113,7 @@ pub(super) fn dissect(payload: Payload) -> Option<Dissected> {
     if kind != TYPE_DATA && kind != TYPE_OPEN {
         return None;
     }
-    Some(Dissected {
-        id: payload.id16(ID_OFFSET)?,
-        opens: kind == TYPE_OPEN,
-    })
+    Some(Dissected { id: payload.id16(ID_OFFSET)?, opens: kind == TYPE_OPEN })
 }
 
 /// A packet to a control port: it never opens a session.
@@ -139,10 +122,7 @@ pub(super) fn dissect_control(payload: Payload) -> Option<Dissected> {
     if kind(payload)? != TYPE_CONTROL {
         return None;
     }
-    Some(Dissected {
-        id: payload.id16(ID_OFFSET)?,
-        opens: false,
-    })
+    Some(Dissected { id: payload.id16(ID_OFFSET)?, opens: false })
 }
 
 #[inline(always)]

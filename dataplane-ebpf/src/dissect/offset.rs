@@ -7,8 +7,5 @@ use crate::service::ServiceRow;
 #[inline(always)]
 pub(super) fn dissect(payload: Payload, service: &ServiceRow) -> Option<Dissected> {
     let id = payload.id(service.id_offset as usize, service.id_length as usize)?;
-    Some(Dissected {
-        id,
-        opens: service.unknown_opens != 0,
-    })
+    Some(Dissected { id, opens: service.unknown_opens != 0 })
 }

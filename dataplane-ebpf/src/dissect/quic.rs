@@ -17,10 +17,7 @@ const VERSION_2: u32 = 0x6b33_43cf;
 pub(super) fn dissect(payload: Payload, id_length: usize) -> Option<Dissected> {
     let first = payload.byte(0)?;
     if first & 0x80 == 0 {
-        return Some(Dissected {
-            id: payload.id(1, id_length)?,
-            opens: false,
-        });
+        return Some(Dissected { id: payload.id(1, id_length)?, opens: false });
     }
     let version = payload.version()?;
     let length = payload.byte(5)? as usize;
@@ -31,16 +28,10 @@ pub(super) fn dissect(payload: Payload, id_length: usize) -> Option<Dissected> {
         VERSION_1 => first & 0x20 == 0,
         VERSION_2 => first & 0x30 == 0x10 || first & 0x30 == 0x20,
         _ => {
-            return Some(Dissected {
-                id: invariant_id(payload, length)?,
-                opens: true,
-            });
+            return Some(Dissected { id: invariant_id(payload, length)?, opens: true });
         }
     };
-    Some(Dissected {
-        id: payload.id(6, length)?,
-        opens,
-    })
+    Some(Dissected { id: payload.id(6, length)?, opens })
 }
 
 /// The id of an unknown version, of which only the invariants are known (RFC 8999 §5.1).
@@ -58,8 +49,6 @@ impl Payload<'_, '_> {
         if self.length < 5 {
             return None;
         }
-        self.frame
-            .read::<[u8; 4]>(self.start + 1)
-            .map(u32::from_be_bytes)
+        self.frame.read::<[u8; 4]>(self.start + 1).map(u32::from_be_bytes)
     }
 }

@@ -26,10 +26,7 @@ pub(super) fn dissect(payload: Payload) -> Option<Dissected> {
             if payload.length != INITIATION_LENGTH {
                 return None;
             }
-            return Some(Dissected {
-                id: payload.id(4, 20)?,
-                opens: true,
-            });
+            return Some(Dissected { id: payload.id(4, 20)?, opens: true });
         }
         RESPONSE => (8, payload.length == RESPONSE_LENGTH),
         COOKIE => (4, payload.length == COOKIE_LENGTH),
@@ -38,8 +35,5 @@ pub(super) fn dissect(payload: Payload) -> Option<Dissected> {
     if !right_length {
         return None;
     }
-    Some(Dissected {
-        id: payload.id(offset, 4)?,
-        opens: false,
-    })
+    Some(Dissected { id: payload.id(offset, 4)?, opens: false })
 }

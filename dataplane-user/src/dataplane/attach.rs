@@ -103,16 +103,8 @@ impl Dataplane {
     ) -> Result<Attached, AttachError> {
         if let Some(path) = pin {
             if let Some(link) = self.adopt(interface, path)? {
-                let mode = if mode == Mode::Skb {
-                    Mode::Skb
-                } else {
-                    Mode::Native
-                };
-                return Ok(Attached {
-                    interface: interface.to_owned(),
-                    mode,
-                    link,
-                });
+                let mode = if mode == Mode::Skb { Mode::Skb } else { Mode::Native };
+                return Ok(Attached { interface: interface.to_owned(), mode, link });
             }
         }
         let (link, mode) = match mode {
@@ -130,19 +122,13 @@ impl Dataplane {
             None => Link::Held(link),
             Some(path) => Link::Pinned(pin_link(interface, link, path)?),
         };
-        Ok(Attached {
-            interface: interface.to_owned(),
-            mode,
-            link,
-        })
+        Ok(Attached { interface: interface.to_owned(), mode, link })
     }
 
     fn attach_as(&mut self, interface: &str, mode: XdpMode) -> Result<XdpLink, AttachError> {
         let other = |error| AttachError::Other(interface.to_owned(), error);
         let program = self.program("jumpgate").map_err(other)?;
-        let id = program
-            .attach(interface, mode)
-            .map_err(|error| explain(interface, error))?;
+        let id = program.attach(interface, mode).map_err(|error| explain(interface, error))?;
         program.take_link(id).map_err(other)
     }
 
@@ -159,9 +145,7 @@ impl Dataplane {
         };
         let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
         let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| fail(error.into()))?;
-        let program = self
-            .program("jumpgate")
-            .map_err(|error| fail(error.into()))?;
+        let program = self.program("jumpgate").map_err(|error| fail(error.into()))?;
         match program.attach_to_link(link) {
             Ok(id) => {
                 // The pin is still there: only the handle changed.

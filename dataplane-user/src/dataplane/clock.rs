@@ -17,10 +17,7 @@ pub fn monotonic() -> Duration {
 }
 
 fn read(clock: libc::clockid_t) -> io::Result<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec.
     match unsafe { libc::clock_gettime(clock, &mut time) } {
         0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
@@ -30,10 +27,7 @@ fn read(clock: libc::clockid_t) -> io::Result<Duration> {
 
 /// The length of a tick: the resolution of the coarse clock (1/CONFIG_HZ).
 pub fn tick() -> io::Result<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec.
     match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) } {
         0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
@@ -76,20 +70,10 @@ mod tests {
     #[test]
     fn a_deadline_in_jiffies_is_reached_before_the_deadline() {
         let tick = Duration::from_millis(4);
-        let line = Jiffies {
-            jiffies: 1_000,
-            monotonic: Duration::from_secs(50),
-            tick,
-        };
-        assert_eq!(
-            line.not_after(Duration::from_secs(51)),
-            1_000 + 250 - JIFFIES_LATE
-        );
+        let line = Jiffies { jiffies: 1_000, monotonic: Duration::from_secs(50), tick };
+        assert_eq!(line.not_after(Duration::from_secs(51)), 1_000 + 250 - JIFFIES_LATE);
         // A part of a tick does not count.
-        assert_eq!(
-            line.not_after(Duration::from_millis(51_003)),
-            1_250 - JIFFIES_LATE
-        );
+        assert_eq!(line.not_after(Duration::from_millis(51_003)), 1_250 - JIFFIES_LATE);
         assert_eq!(line.not_after(Duration::from_secs(49)), 0, "in the past");
     }
 

@@ -26,10 +26,7 @@ pub struct Counts {
 
 impl Counters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        Ok(Self {
-            verdicts: take(ebpf, "VERDICTS")?,
-            admissions: take(ebpf, "ADMISSIONS")?,
-        })
+        Ok(Self { verdicts: take(ebpf, "VERDICTS")?, admissions: take(ebpf, "ADMISSIONS")? })
     }
 
     /// The counts of a service; of index 0, what belongs to none.
@@ -52,25 +49,17 @@ impl Counters {
 
     /// Packets of a service with this verdict.
     pub fn verdict(&self, service: u16, verdict: Verdict) -> Result<u64, MapError> {
-        sum(
-            &self.verdicts,
-            service as usize * VERDICT_SLOTS + verdict as usize,
-        )
+        sum(&self.verdicts, service as usize * VERDICT_SLOTS + verdict as usize)
     }
 
     /// Datagrams of a service with this admission.
     pub fn admission(&self, service: u16, admission: Admission) -> Result<u64, MapError> {
-        sum(
-            &self.admissions,
-            service as usize * ADMISSION_SLOTS + admission as usize,
-        )
+        sum(&self.admissions, service as usize * ADMISSION_SLOTS + admission as usize)
     }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, MapError> {
-    let map = ebpf.take_map(name).ok_or_else(|| MapError::InvalidName {
-        name: name.to_owned(),
-    })?;
+    let map = ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
     PerCpuArray::try_from(map)
 }
 

@@ -20,12 +20,7 @@ pub struct FenceKeeper {
 impl FenceKeeper {
     /// A keeper for leases of length `lease`, of which `margin` is not used.
     pub fn new(epoch: Epoch, lease: Duration, margin: Duration, jiffies: Jiffies) -> Self {
-        Self {
-            epoch,
-            lease,
-            margin,
-            jiffies,
-        }
+        Self { epoch, lease, margin, jiffies }
     }
 
     /// The epoch it arms.
@@ -39,10 +34,7 @@ impl FenceKeeper {
         let deadline = since + self.lease.saturating_sub(self.margin);
         let left = deadline.saturating_sub(boottime());
         let jiffies = self.jiffies.not_after(monotonic() + left);
-        local.arm(
-            Fence::new(self.epoch.get(), jiffies),
-            deadline.as_nanos() as u64,
-        );
+        local.arm(Fence::new(self.epoch.get(), jiffies), deadline.as_nanos() as u64);
         deadline
     }
 
@@ -55,7 +47,5 @@ impl FenceKeeper {
 /// How long the fence stays open by the exact clock; `None` if it is shut.
 pub fn open_for(local: &LocalRow) -> Option<Duration> {
     let deadline = Duration::from_nanos(local.exact_deadline());
-    deadline
-        .checked_sub(boottime())
-        .filter(|left| !left.is_zero())
+    deadline.checked_sub(boottime()).filter(|left| !left.is_zero())
 }

@@ -90,9 +90,7 @@ impl Memory {
 
 fn map<T: Shared>(ebpf: &Ebpf, name: &str, length: usize) -> io::Result<Region<T>> {
     let Some(Map::Array(data)) = ebpf.map(name) else {
-        return Err(io::Error::other(format!(
-            "the object has no array map {name}"
-        )));
+        return Err(io::Error::other(format!("the object has no array map {name}")));
     };
     let info = data.info().map_err(io::Error::other)?;
     let (entries, size) = (info.max_entries() as usize, info.value_size() as usize);
@@ -116,9 +114,7 @@ impl Tables for Memory {
     }
 
     fn slot(&self, slot: u16) -> Option<SlotWord> {
-        self.slots
-            .get(slot as usize)
-            .map(|word| SlotWord::from_bits(word.load()))
+        self.slots.get(slot as usize).map(|word| SlotWord::from_bits(word.load()))
     }
 
     fn bucket(&self, bucket: u32) -> Option<&Bucket> {

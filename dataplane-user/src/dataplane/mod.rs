@@ -146,36 +146,18 @@ impl Dataplane {
         let sockets = ReusePortSockArray::try_from(take_map(&mut ebpf, "SOCKETS")?)?;
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
         for &cpu in &options.cpus {
-            cpus.set(cpu, options.queue, None, 0)
-                .map_err(|error| LoadError::Cpu { cpu, error })?;
+            cpus.set(cpu, options.queue, None, 0).map_err(|error| LoadError::Cpu { cpu, error })?;
         }
         for name in ["jumpgate", "clock"] {
             xdp(&mut ebpf, name)?.load()?;
         }
-        let selector: &mut SkReuseport = ebpf
-            .program_mut("select")
-            .expect("in the object")
-            .try_into()?;
+        let selector: &mut SkReuseport =
+            ebpf.program_mut("select").expect("in the object").try_into()?;
         selector.load()?;
         let sessions = SessionTable::new(bits);
-        let mut dataplane = Self {
-            memory,
-            sessions,
-            counters,
-            probe,
-            options,
-            sockets,
-            _cpus: cpus,
-            ebpf,
-        };
-        for (index, cpu) in dataplane
-            .options
-            .cpus
-            .clone()
-            .into_iter()
-            .enumerate()
-            .take(CPUS)
-        {
+        let mut dataplane =
+            Self { memory, sessions, counters, probe, options, sockets, _cpus: cpus, ebpf };
+        for (index, cpu) in dataplane.options.cpus.clone().into_iter().enumerate().take(CPUS) {
             dataplane.memory.cpus.set(index, cpu as u64);
         }
         Ok(dataplane)
@@ -196,11 +178,7 @@ impl Dataplane {
     ///
     /// If rows were published before: services do not change while the program runs.
     pub fn set_services(&mut self, seed: u64, rows: &[ServiceRow]) {
-        assert_eq!(
-            self.memory.local_row().service_seed(),
-            0,
-            "services are published once"
-        );
+        assert_eq!(self.memory.local_row().service_seed(), 0, "services are published once");
         for row in rows {
             let index = dataplane_ebpf::service::row_index(row.address, row.port, seed);
             self.memory.services.set(index as usize, *row);
@@ -237,19 +215,12 @@ impl Dataplane {
         row.interfaces[..interfaces.len()].copy_from_slice(interfaces);
         let index = node.get() as usize;
         self.memory.nodes.set(index, row);
-        self.memory
-            .nodes
-            .get(index)
-            .expect("a row for each node")
-            .set_present(true);
+        self.memory.nodes.get(index).expect("a row for each node").set_present(true);
     }
 
     /// The row of a node, whose next hop and epoch change in single stores.
     pub fn node(&self, node: NodeIndex) -> &NodeRow {
-        self.memory
-            .nodes
-            .get(node.get() as usize)
-            .expect("a row for each node")
+        self.memory.nodes.get(node.get() as usize).expect("a row for each node")
     }
 
     /// Gives the selector an application's socket for a CPU.
@@ -264,21 +235,13 @@ impl Dataplane {
         socket: BorrowedFd<'_>,
     ) -> Result<(), SocketError> {
         if service as usize >= SERVICES || !self.options.cpus.contains(&cpu) {
-            return Err(SocketError::Cpu {
-                cpu,
-                cpus: self.options.cpus.clone(),
-            });
+            return Err(SocketError::Cpu { cpu, cpus: self.options.cpus.clone() });
         }
-        let selector: &SkReuseport = self
-            .ebpf
-            .program("select")
-            .expect("in the object")
-            .try_into()?;
+        let selector: &SkReuseport =
+            self.ebpf.program("select").expect("in the object").try_into()?;
         selector.attach(socket).map_err(SocketError::Attach)?;
         let index = (service as u32 * 2 + control as u32) * CPUS as u32 + cpu;
-        self.sockets
-            .set(index, &socket.as_raw_fd(), 0)
-            .map_err(SocketError::Map)?;
+        self.sockets.set(index, &socket.as_raw_fd(), 0).map_err(SocketError::Map)?;
         Ok(())
     }
 
@@ -289,11 +252,7 @@ impl Dataplane {
         let mut best: Option<Jiffies> = None;
         for _ in 0..4 {
             let [jiffies, monotonic, _] = self.clocks()?;
-            let reading = Jiffies {
-                jiffies,
-                monotonic: Duration::from_nanos(monotonic),
-                tick,
-            };
+            let reading = Jiffies { jiffies, monotonic: Duration::from_nanos(monotonic), tick };
             if best.is_none_or(|best| reading.jiffies > best.not_after(reading.monotonic)) {
                 best = Some(reading);
             }
@@ -371,16 +330,12 @@ pub enum ClockError {
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> {
     ebpf.program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName {
-            name: name.to_owned(),
-        })?
+        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
         .try_into()
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
-    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName {
-        name: name.to_owned(),
-    })
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
 }
 
 /// An address as the tables hold it: IPv4 mapped into IPv6.
@@ -412,10 +367,9 @@ fn check_kernel() -> Result<(), LoadError> {
     };
     let found = release.trim();
     match parse_release(found) {
-        Some(version) if version < OLDEST_KERNEL => Err(LoadError::OldKernel {
-            found: found.to_owned(),
-            needed: "5.15",
-        }),
+        Some(version) if version < OLDEST_KERNEL => {
+            Err(LoadError::OldKernel { found: found.to_owned(), needed: "5.15" })
+        }
         _ => Ok(()),
     }
 }

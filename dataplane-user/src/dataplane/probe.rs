@@ -28,10 +28,7 @@ impl Probe {
             return Ok(None);
         };
         let lines = random.info().map_err(io::Error::other)?.max_entries() as u64;
-        Ok(Some(Self {
-            row: Region::of_map(row.fd().as_fd(), 1)?,
-            lines,
-        }))
+        Ok(Some(Self { row: Region::of_map(row.fd().as_fd(), 1)?, lines }))
     }
 
     /// Sets all numbers.

@@ -46,11 +46,7 @@ unsafe impl<T: Shared + Sync> Sync for Region<T> {}
 impl<T: Shared> Region<T> {
     /// Memory of `length` zeroed values that no program sees.
     pub fn anonymous(length: usize) -> io::Result<Self> {
-        Self::map(
-            length,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-        )
+        Self::map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
     }
 
     /// The values of an array map of `length` entries, created with `BPF_F_MMAPABLE` (Linux 5.5).
@@ -62,14 +58,7 @@ impl<T: Shared> Region<T> {
         let bytes = length * size_of::<T>();
         // SAFETY: a fresh mapping of our own; the result is checked.
         let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                fd,
-                0,
-            )
+            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
         };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());

@@ -80,11 +80,9 @@ impl Service {
             Protocol::Native => (protocol::NATIVE, 0, false),
             Protocol::Quic { .. } => (protocol::QUIC, 0, false),
             Protocol::WireGuard => (protocol::WIREGUARD, 0, false),
-            Protocol::Offset {
-                offset,
-                unknown_opens,
-                ..
-            } => (protocol::OFFSET, offset, unknown_opens),
+            Protocol::Offset { offset, unknown_opens, .. } => {
+                (protocol::OFFSET, offset, unknown_opens)
+            }
         };
         let id_length = self.protocol.id_length();
         debug_assert!((ID_MIN..=ID_MAX).contains(&id_length));
@@ -115,11 +113,7 @@ pub fn rows(services: &[Service], underlay: IpAddr) -> Result<(u64, Vec<ServiceR
     }];
     for service in services {
         rows.push(service.row(service.address.port(), kind::DATA));
-        rows.extend(
-            service
-                .control_port
-                .map(|port| service.row(port, kind::CONTROL)),
-        );
+        rows.extend(service.control_port.map(|port| service.row(port, kind::CONTROL)));
         if addresses.insert(service.address.ip()) {
             rows.push(service.row(0, kind::ADDRESS));
         }

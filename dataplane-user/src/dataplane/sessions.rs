@@ -46,7 +46,7 @@ pub struct SessionTable {
     stash: HashMap<u32, u32>,
 }
 
-/// Which of a key's three buckets.
+/// Which of a key's buckets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
     First,
@@ -58,13 +58,7 @@ impl SessionTable {
     /// The writer of an empty table with `2^bits` primary buckets.
     pub fn new(bits: u8) -> Self {
         let rows = vec![0; dataplane_ebpf::slot::SLOTS].into_boxed_slice();
-        Self {
-            bits,
-            entries: 0,
-            rows,
-            second: HashMap::new(),
-            stash: HashMap::new(),
-        }
+        Self { bits, entries: 0, rows, second: HashMap::new(), stash: HashMap::new() }
     }
 
     /// How many keys the table holds.
@@ -85,14 +79,9 @@ impl SessionTable {
     /// The entry of a key and the session's state_version.
     pub fn get(&self, memory: &Memory, key: Key) -> Option<(Entry, u64)> {
         match lookup(memory, key.hash, self.bits) {
-            Lookup::Hit {
-                bits,
-                detail,
-                generation,
-            } => Some((
-                Entry::unpack(bits)?,
-                memory.detail(detail)?.version(generation)?,
-            )),
+            Lookup::Hit { bits, detail, generation } => {
+                Some((Entry::unpack(bits)?, memory.detail(detail)?.version(generation)?))
+            }
             Lookup::Torn | Lookup::Miss => None,
         }
     }
@@ -105,11 +94,7 @@ impl SessionTable {
         entry: Entry,
         version: u64,
     ) -> Result<(), InsertError> {
-        debug_assert!(
-            (1..=EPOCH_MAX).contains(&entry.epoch),
-            "epoch {}",
-            entry.epoch
-        );
+        debug_assert!((1..=EPOCH_MAX).contains(&entry.epoch), "epoch {}", entry.epoch);
         if self.entries >= self.capacity() {
             return Err(self.full());
         }
@@ -125,10 +110,7 @@ impl SessionTable {
         let bucket = memory.bucket(index).expect("within the table");
         let generation = bucket.next_generation(way);
         let detail = index * WAYS as u32 + way as u32;
-        memory
-            .detail(detail)
-            .expect("within the table")
-            .set_version(version, generation);
+        memory.detail(detail).expect("within the table").set_version(version, generation);
         if bucket.insert(way, at.tag, entry.pack()).wrapped {
             // A reader might hold this way's words from 65,536 inserts ago.
             grace_period().expect("MEMBARRIER_CMD_GLOBAL is in every kernel since 4.3");
@@ -151,8 +133,7 @@ impl SessionTable {
                 memory.sessions.prefetch(first);
                 memory.details.prefetch(first * WAYS);
             }
-            self.insert(memory, key, entry, version)
-                .map_err(|error| (index, error))?;
+            self.insert(memory, key, entry, version).map_err(|error| (index, error))?;
         }
         Ok(())
     }
@@ -166,9 +147,7 @@ impl SessionTable {
             return false;
         };
         let bucket = memory.bucket(index).expect("within the table");
-        let row = memory
-            .detail(index * WAYS as u32 + way as u32)
-            .expect("within the table");
+        let row = memory.detail(index * WAYS as u32 + way as u32).expect("within the table");
         if !row.can_replace(version) {
             // Once in 2^48 versions: a counted miss instead of a version made of two halves.
             return self.remove(memory, key) && self.insert(memory, key, entry, version).is_ok();
@@ -207,10 +186,7 @@ impl SessionTable {
     }
 
     fn full(&self) -> InsertError {
-        InsertError::Full {
-            entries: self.entries,
-            capacity: self.capacity(),
-        }
+        InsertError::Full { entries: self.entries, capacity: self.capacity() }
     }
 
     /// Tells readers of the slot to ask the table, before its first row is there.
@@ -245,9 +221,7 @@ impl SessionTable {
         let Some(counts) = self.overflow(level) else {
             return;
         };
-        let count = counts
-            .get_mut(&first)
-            .expect("counted when it was inserted");
+        let count = counts.get_mut(&first).expect("counted when it was inserted");
         *count -= 1;
         if *count == 0 {
             counts.remove(&first);
@@ -265,10 +239,12 @@ impl SessionTable {
 }
 
 fn free_way(memory: &Memory, at: &Location) -> Option<(Level, u32, u8)> {
+    let [stash, other] = at.stash_pair();
     let levels = [
         (Level::First, at.first),
         (Level::Second, at.second),
-        (Level::Stash, at.stash),
+        (Level::Stash, stash),
+        (Level::Stash, other),
     ];
     levels.into_iter().find_map(|(level, index)| {
         let way = memory.bucket(index).expect("within the table").free_way()?;
@@ -286,9 +262,6 @@ fn set_flag(memory: &Memory, first: u32, level: Level, on: bool) {
 }
 
 fn set_rows(memory: &Memory, slot: u16, rows: bool) {
-    let word = memory
-        .slots
-        .get(slot as usize)
-        .expect("every slot has a word");
+    let word = memory.slots.get(slot as usize).expect("every slot has a word");
     word.store(SlotWord::from_bits(word.load()).with_rows(rows).bits());
 }
