@@ -5,7 +5,7 @@ use aya::{
     maps::{MapData, MapError, PerCpuArray},
 };
 use dataplane_ebpf::verdict::{ADMISSION_SLOTS, Admission, VERDICT_SLOTS, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Reads the counters of the programs.
@@ -16,12 +16,12 @@ pub struct Counters {
 
 /// What happened to the packets of one service since the programs were loaded; names with a
 /// count of 0 are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Packets by [`Verdict`].
-    pub verdicts: BTreeMap<&'static str, u64>,
+    pub verdicts: BTreeMap<String, u64>,
     /// Datagrams by [`Admission`].
-    pub admissions: BTreeMap<&'static str, u64>,
+    pub admissions: BTreeMap<String, u64>,
 }
 
 impl Counters {
@@ -35,13 +35,13 @@ impl Counters {
         for &verdict in Verdict::ALL {
             let count = self.verdict(service, verdict)?;
             if count > 0 {
-                counts.verdicts.insert(verdict.name(), count);
+                counts.verdicts.insert(verdict.name().to_owned(), count);
             }
         }
         for &admission in Admission::ALL {
             let count = self.admission(service, admission)?;
             if count > 0 {
-                counts.admissions.insert(admission.name(), count);
+                counts.admissions.insert(admission.name().to_owned(), count);
             }
         }
         Ok(counts)

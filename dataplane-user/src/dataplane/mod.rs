@@ -25,14 +25,15 @@ use dataplane_ebpf::{
     node::{Address, LINKS, LinkRow, NodeRow},
     service::{SERVICES, ServiceRow},
     slot::SlotWord,
-    table::{WAYS, bits_for, buckets},
+    table::{Entry, WAYS, bits_for, buckets},
+    wire_id::Key,
     word::Word,
 };
 use memory::{CPUS, Memory};
 use object::Object;
 use ownership::{NodeIndex, Placement};
 use probe::Probe;
-use sessions::SessionTable;
+use sessions::{InsertError, SessionTable};
 use std::{
     io,
     net::IpAddr,
@@ -221,6 +222,16 @@ impl Dataplane {
     /// The row of a node, whose next hop and epoch change in single stores.
     pub fn node(&self, node: NodeIndex) -> &NodeRow {
         self.memory.nodes.get(node.get() as usize).expect("a row for each node")
+    }
+
+    /// Adds a key to the session table; see [`SessionTable::insert`].
+    pub fn insert(&mut self, key: Key, entry: Entry, version: u64) -> Result<(), InsertError> {
+        self.sessions.insert(&self.memory, key, entry, version)
+    }
+
+    /// Removes a key from the session table; `false` if it is not there.
+    pub fn remove(&mut self, key: Key) -> bool {
+        self.sessions.remove(&self.memory, key)
     }
 
     /// Gives the selector an application's socket for a CPU.

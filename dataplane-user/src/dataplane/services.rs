@@ -36,6 +36,16 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Quic { .. } => "quic",
+            Self::WireGuard => "wireguard",
+            Self::Offset { .. } => "offset",
+        }
+    }
+
     /// The length of the wire ids that the service's own side chooses, in bytes.
     pub fn id_length(self) -> usize {
         match self {

@@ -1,0 +1,146 @@
+//! The other end of the daemon's socket, for applications and the command line.
+
+use super::{
+    message::{OpenedSession, Request, Response, SessionRow, Stats, Status},
+    wire,
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// A connection to the daemon of this node. Calls block until the daemon has answered.
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error(
+        "no daemon answers at {}: {error}; is `jumpgate run` running, and may you use its socket?",
+        path.display()
+    )]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The connection broke.
+    #[error("talking to the daemon failed")]
+    Io(#[from] io::Error),
+    /// The daemon hung up.
+    #[error("the daemon has ended the connection")]
+    HungUp,
+    /// The daemon's answer makes no sense here.
+    #[error("the daemon answers in words of another version")]
+    Answer(#[source] Option<serde_json::Error>),
+    /// The daemon refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let dial = || -> nix::Result<OwnedFd> {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(socket)
+        };
+        match dial() {
+            Ok(socket) => Ok(Self { socket, buffer: Vec::new() }),
+            Err(error) => {
+                Err(ClientError::Connect { path: path.to_owned(), error: error.into() })
+            }
+        }
+    }
+
+    /// How the node is.
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        match self.call(&Request::Status, None)? {
+            Response::Status(status) => Ok(*status),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&mut self) -> Result<Stats, ClientError> {
+        match self.call(&Request::Stats, None)? {
+            Response::Stats(stats) => Ok(stats),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Up to 200 sessions behind the id `after`.
+    pub fn sessions(&mut self, after: Option<&str>) -> Result<Vec<SessionRow>, ClientError> {
+        let request = Request::Sessions { after: after.map(str::to_owned), limit: 200 };
+        match self.call(&request, None)? {
+            Response::Sessions(sessions) => Ok(sessions),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Gives a socket to the selector; it stays open here too.
+    pub fn add_socket(
+        &mut self,
+        service: &str,
+        control: bool,
+        cpu: u32,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), ClientError> {
+        let request = Request::AddSocket { service: service.to_owned(), control, cpu };
+        self.done(&request, Some(socket))
+    }
+
+    /// Opens a session on a CPU of this node.
+    pub fn open(&mut self, service: &str, cpu: u32) -> Result<OpenedSession, ClientError> {
+        match self.call(&Request::Open { service: service.to_owned(), cpu }, None)? {
+            Response::Opened(opened) => Ok(opened),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Mints a wire id in the slot of a session.
+    pub fn mint(&mut self, session: &str) -> Result<String, ClientError> {
+        match self.call(&Request::Mint { session: session.to_owned() }, None)? {
+            Response::WireId(id) => Ok(id),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Sends a request that is answered with "done".
+    pub fn done(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(), ClientError> {
+        match self.call(request, fd)? {
+            Response::Done => Ok(()),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    fn call(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<Response, ClientError> {
+        let message = serde_json::to_vec(request).expect("a request is plain data");
+        wire::send(self.socket.as_fd(), &message, fd)?;
+        wire::receive(self.socket.as_fd(), &mut self.buffer)?.ok_or(ClientError::HungUp)?;
+        match serde_json::from_slice(&self.buffer) {
+            Ok(Response::Error(reason)) => Err(ClientError::Refused(reason)),
+            Ok(response) => Ok(response),
+            Err(error) => Err(ClientError::Answer(Some(error))),
+        }
+    }
+}

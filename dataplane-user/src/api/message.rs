@@ -1,0 +1,214 @@
+//! Requests and responses. Ids are hexadecimal, times in milliseconds.
+
+use crate::dataplane::counters::Counts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What an application or the command line asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the node is. Answered with [`Response::Status`].
+    Status,
+    /// The counters. Answered with [`Response::Stats`].
+    Stats,
+    /// The sessions, in the order of their ids. Answered with [`Response::Sessions`].
+    Sessions {
+        /// Only those behind this id.
+        after: Option<String>,
+        /// At most so many, up to 200.
+        limit: usize,
+    },
+    /// Gives the socket beside the message to the selector. It is bound to the service's address
+    /// with `SO_REUSEPORT` and not connected. Answered with [`Response::Done`].
+    AddSocket {
+        /// The service's name.
+        service: String,
+        /// Whether it is bound to the control port.
+        control: bool,
+        /// The CPU whose sessions it serves.
+        cpu: u32,
+    },
+    /// Mints a SessionID in a slot of this node. Answered with [`Response::Opened`].
+    Open {
+        /// The service's name.
+        service: String,
+        /// The CPU that will process the session.
+        cpu: u32,
+    },
+    /// Mints a wire id in the slot of a session. Answered with [`Response::WireId`].
+    Mint {
+        /// The SessionID.
+        session: String,
+    },
+    /// Adds a wire id that a session's peer chose. Answered with [`Response::Done`].
+    AddWireId {
+        /// The SessionID.
+        session: String,
+        /// The wire id.
+        id: String,
+        /// Whether the id may lie in another node's slot: that node then needs a row that leads
+        /// here ([`Request::AddRow`]).
+        off_home: bool,
+    },
+    /// Removes a wire id of a session. Answered with [`Response::Done`].
+    RemoveWireId {
+        /// The SessionID.
+        session: String,
+        /// The wire id.
+        id: String,
+    },
+    /// Adds an off-home row: packets with this wire id go to another node. Answered with
+    /// [`Response::Done`].
+    AddRow {
+        /// The service's name.
+        service: String,
+        /// The wire id.
+        id: String,
+        /// The name of the node that owns the session.
+        node: String,
+        /// The session's state_version.
+        version: u64,
+    },
+    /// Removes an off-home row. Answered with [`Response::Done`].
+    RemoveRow {
+        /// The service's name.
+        service: String,
+        /// The wire id.
+        id: String,
+    },
+    /// Ends a session and forgets its wire ids. Answered with [`Response::Done`].
+    Close {
+        /// The SessionID.
+        session: String,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "response", content = "value", rename_all = "kebab-case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// The node's state.
+    Status(Box<Status>),
+    /// The counters.
+    Stats(Stats),
+    /// Some sessions.
+    Sessions(Vec<SessionRow>),
+    /// A new session.
+    Opened(OpenedSession),
+    /// A new wire id.
+    WireId(String),
+    /// It was refused; nothing has changed.
+    Error(String),
+}
+
+/// A session that was just opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedSession {
+    /// The SessionID.
+    pub session: String,
+    /// The epoch of its owner.
+    pub epoch: u32,
+    /// Its state_version.
+    pub version: u64,
+}
+
+/// The state of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The version of the daemon.
+    pub version: String,
+    /// The node's epoch.
+    pub epoch: u32,
+    /// How long the fence stays open unless it is renewed; 0 if it is shut.
+    pub fence_open_ms: u64,
+    /// The placement's revision.
+    pub revision: u32,
+    /// How many slots this node owns, of 65,536.
+    pub slots: usize,
+    /// Sessions that this node owns.
+    pub sessions: usize,
+    /// Wire ids and off-home rows in the session table.
+    pub entries: usize,
+    /// How many the table is made for.
+    pub capacity: usize,
+    /// The CPUs that process sessions.
+    pub cpus: Vec<u32>,
+    /// The interfaces that the program is attached to.
+    pub interfaces: Vec<Interface>,
+    /// The ways to the other nodes.
+    pub nodes: Vec<NextHop>,
+    /// The services.
+    pub services: Vec<ServiceStatus>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `skb`.
+    pub mode: String,
+}
+
+/// The way to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHop {
+    /// The node's name.
+    pub node: String,
+    /// Its underlay address.
+    pub address: String,
+    /// The next hop's MAC address; `None` while it is not known.
+    pub mac: Option<String>,
+    /// The interface that leads there.
+    pub interface: Option<String>,
+}
+
+/// A service of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address and port.
+    pub address: String,
+    /// Its protocol.
+    pub protocol: String,
+    /// The CPUs for which an application has given a socket.
+    pub sockets: Vec<u32>,
+}
+
+/// The counters of a node since its programs were loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The node's name.
+    pub node: String,
+    /// By service.
+    pub services: BTreeMap<String, Counts>,
+    /// What belongs to no service.
+    pub other: Counts,
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// The SessionID.
+    pub session: String,
+    /// The service's name.
+    pub service: String,
+    /// The CPU that processes it.
+    pub cpu: u32,
+    /// Its slot.
+    pub slot: u16,
+    /// Its state_version.
+    pub version: u64,
+    /// Its wire ids; the first is the SessionID.
+    pub wire_ids: Vec<String>,
+}

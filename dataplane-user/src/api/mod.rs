@@ -1,0 +1,16 @@
+//! The Unix socket between the daemon, applications and the command line.
+//!
+//! A `SOCK_SEQPACKET` socket: each message is one JSON value, each request gets one response. A
+//! socket that an application hands over travels beside its request as a file descriptor
+//! (`SCM_RIGHTS`).
+
+mod client;
+mod message;
+mod server;
+mod wire;
+
+pub use client::{Client, ClientError};
+pub use message::{
+    Interface, NextHop, OpenedSession, Request, Response, SessionRow, ServiceStatus, Stats, Status,
+};
+pub use server::{Server, ServerError};

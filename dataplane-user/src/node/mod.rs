@@ -1,0 +1,545 @@
+//! One node: its data plane, its sessions, and what applications may ask of them.
+
+mod epoch_file;
+mod handler;
+mod registry;
+
+pub use epoch_file::{StateError, StateFolder};
+pub use registry::{Registry, Session, WIRE_IDS};
+
+use crate::{
+    api::{Interface, NextHop, OpenedSession, ServiceStatus, SessionRow, Stats, Status},
+    dataplane::{
+        Dataplane, SocketError,
+        attach::{Attached, Mode},
+        fence::{FenceKeeper, open_for},
+        services::Service,
+        sessions::InsertError,
+    },
+};
+use aya::maps::MapError;
+use dataplane_ebpf::{
+    table::{Entry, Place},
+    wire_id::{Key, WireId, mint},
+};
+use ownership::{NodeIndex, Placement, SessionId, StateVersion};
+use rand::{Rng, RngCore, rngs::OsRng};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    os::fd::OwnedFd,
+};
+use thiserror::Error;
+
+/// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
+const DRAWS: usize = 8;
+
+/// A node whose programs are loaded.
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its data plane.
+    pub dataplane: Dataplane,
+    /// Its fence.
+    pub fence: FenceKeeper,
+    /// The interfaces that the program is attached to.
+    pub attached: Vec<Attached>,
+    /// All nodes.
+    pub peers: Vec<Peer>,
+    /// What somebody should look at.
+    pub warnings: Vec<String>,
+    index: NodeIndex,
+    cpus: Vec<u32>,
+    services: Vec<Service>,
+    sockets: BTreeMap<(usize, bool), BTreeSet<u32>>,
+    sessions: Registry,
+    revision: u32,
+    /// The slots where this node mints ids.
+    slots: Vec<u16>,
+}
+
+/// A node of the cluster as this node sees it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: NodeIndex,
+    /// Its underlay address.
+    pub address: IpAddr,
+    /// The way there: MAC address and interface name.
+    pub hop: Option<([u8; 6], String)>,
+}
+
+/// Why an application's request was refused. Nothing has changed then.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// No such service.
+    #[error("there is no service {name:?}; this node serves {known}")]
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No such session.
+    #[error("this node owns no session {0}")]
+    NoSession(String),
+    /// No such node.
+    #[error("there is no node {0:?} in the configuration")]
+    NoNode(String),
+    /// Not one of the CPUs that process sessions.
+    #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
+    NoCpu {
+        /// What was asked for.
+        cpu: u32,
+        /// What there is.
+        cpus: Vec<u32>,
+    },
+    /// No control port.
+    #[error("service {0:?} has no control_port")]
+    NoControlPort(String),
+    /// A node without slots mints nothing.
+    #[error("this node owns no slots (its weight is 0), so it cannot mint ids")]
+    NoSlots,
+    /// The fence is shut.
+    #[error("the fence is shut: this node may not act as owner until its lease is renewed")]
+    FenceShut,
+    /// Not hexadecimal.
+    #[error("{0:?} is not hexadecimal")]
+    NotHex(String),
+    /// The id has a length that this service's packets do not carry.
+    #[error("a wire id of this service has {expected}, not {got} bytes")]
+    Length {
+        /// What fits.
+        expected: String,
+        /// What was given.
+        got: usize,
+    },
+    /// The id lies in another node's slot.
+    #[error(
+        "wire id {id} lies in slot {slot}, which is not this session's (slot {home}); mint one, or \
+         add it with off_home and a row at the slot's owner"
+    )]
+    ForeignSlot {
+        /// The id.
+        id: String,
+        /// Its slot.
+        slot: u16,
+        /// The session's.
+        home: u16,
+    },
+    /// The session has no such wire id, or it is its SessionID.
+    #[error("session {session} has no wire id {id} that could be removed")]
+    NoWireId {
+        /// The session.
+        session: String,
+        /// The id.
+        id: String,
+    },
+    /// No such off-home row.
+    #[error("there is no off-home row for {0}")]
+    NoRow(String),
+    /// The session has as many wire ids as one may have.
+    #[error("session {0} has {WIRE_IDS} wire ids, as many as one may have")]
+    TooManyIds(String),
+    /// The table said no.
+    #[error(transparent)]
+    Table(#[from] InsertError),
+    /// The socket was refused.
+    #[error("{}", chain(.0))]
+    Socket(#[from] SocketError),
+    /// A socket request without a socket.
+    #[error("no file descriptor came with the request (SCM_RIGHTS)")]
+    NoSocket,
+    /// The counters could not be read.
+    #[error("reading the counters failed: {0}")]
+    Counters(#[from] MapError),
+    /// The random source failed.
+    #[error("the system's random source failed")]
+    Random,
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What a node is made of.
+pub struct Parts {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: NodeIndex,
+    /// Its loaded programs, with services, links and nodes published.
+    pub dataplane: Dataplane,
+    /// Its fence.
+    pub fence: FenceKeeper,
+    /// All nodes.
+    pub peers: Vec<Peer>,
+    /// Its services.
+    pub services: Vec<Service>,
+    /// The CPUs that process sessions.
+    pub cpus: Vec<u32>,
+}
+
+impl Node {
+    /// A node that owns what the placement gives it. Publishes the placement and makes the
+    /// program decide; the fence stays shut until [`Node::renew`].
+    pub fn new(parts: Parts, placement: &Placement) -> Self {
+        let Parts { name, index, dataplane, fence, peers, services, cpus } = parts;
+        dataplane.set_placement(placement);
+        dataplane.set_identity(index);
+        Self {
+            name,
+            dataplane,
+            fence,
+            attached: Vec::new(),
+            peers,
+            warnings: Vec::new(),
+            index,
+            cpus,
+            services,
+            sockets: BTreeMap::new(),
+            sessions: Registry::new(),
+            revision: placement.revision().get(),
+            slots: placement.slots_of(index).collect(),
+        }
+    }
+
+    /// Renews the lease: the fence is open for its length from now on.
+    pub fn renew(&self) {
+        self.fence.arm(self.dataplane.memory.local_row(), crate::dataplane::clock::boottime());
+    }
+
+    /// Shuts the fence.
+    pub fn shut(&self) {
+        FenceKeeper::shut(self.dataplane.memory.local_row());
+    }
+
+    /// How the node is.
+    pub fn status(&self) -> Status {
+        let local = self.dataplane.memory.local_row();
+        Status {
+            node: self.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: self.fence.epoch().get(),
+            fence_open_ms: open_for(local).map_or(0, |left| left.as_millis() as u64),
+            revision: self.revision,
+            slots: self.slots.len(),
+            sessions: self.sessions.len(),
+            entries: self.dataplane.sessions.len(),
+            capacity: self.dataplane.sessions.capacity(),
+            cpus: self.cpus.clone(),
+            interfaces: self.attached.iter().map(interface).collect(),
+            nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
+            services: self.services.iter().enumerate().map(|entry| self.service(entry)).collect(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    fn service(&self, (place, service): (usize, &Service)) -> ServiceStatus {
+        let sockets = self.sockets.get(&(place, false));
+        ServiceStatus {
+            name: service.name.clone(),
+            address: service.address.to_string(),
+            protocol: service.protocol.name().to_owned(),
+            sockets: sockets.into_iter().flatten().copied().collect(),
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats, Refusal> {
+        let counters = &self.dataplane.counters;
+        let mut stats = Stats { node: self.name.clone(), ..Stats::default() };
+        for service in &self.services {
+            stats.services.insert(service.name.clone(), counters.service(service.index)?);
+        }
+        stats.other = counters.service(0)?;
+        Ok(stats)
+    }
+
+    /// Up to `limit` sessions behind the id `after`.
+    pub fn sessions(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, Refusal> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = match after {
+            None => Unbounded,
+            Some(text) => Excluded(parse_session(text)?),
+        };
+        let rows = self.sessions.range((start, Unbounded)).take(limit.min(200));
+        Ok(rows.map(|(id, session)| self.row(*id, session)).collect())
+    }
+
+    fn row(&self, id: SessionId, session: &Session) -> SessionRow {
+        SessionRow {
+            session: id.to_string(),
+            service: self.services[session.service].name.clone(),
+            cpu: session.cpu,
+            slot: session.slot,
+            version: session.version.get(),
+            wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
+        }
+    }
+
+    /// Gives an application's socket to the selector.
+    pub fn add_socket(
+        &mut self,
+        service: &str,
+        control: bool,
+        cpu: u32,
+        socket: Option<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        use std::os::fd::AsFd;
+        let place = self.find_service(service)?;
+        if control && self.services[place].control_port.is_none() {
+            return Err(Refusal::NoControlPort(service.to_owned()));
+        }
+        let socket = socket.ok_or(Refusal::NoSocket)?;
+        let index = self.services[place].index;
+        self.dataplane.add_socket(index, control, cpu, socket.as_fd())?;
+        self.sockets.entry((place, control)).or_default().insert(cpu);
+        Ok(())
+    }
+
+    /// Opens a session: mints its id, gives it to a CPU, and publishes it.
+    pub fn open(&mut self, service: &str, cpu: u32) -> Result<OpenedSession, Refusal> {
+        let place = self.find_service(service)?;
+        self.check_cpu(cpu)?;
+        self.check_fence()?;
+        if self.slots.is_empty() {
+            return Err(Refusal::NoSlots);
+        }
+        let version = StateVersion::BIRTH.next().expect("a first version");
+        let entry = self.local_entry(cpu);
+        let seed = self.services[place].seed();
+        let mut taken = InsertError::Taken;
+        for _ in 0..DRAWS {
+            let slot = self.slots[rand::rng().random_range(0..self.slots.len())];
+            let (id, key) = draw::<16>(16, slot, seed)?;
+            match self.dataplane.insert(key, entry, version.get()) {
+                Ok(()) => {
+                    let bytes = id.try_into().expect("16 bytes");
+                    let id = SessionId::new(bytes);
+                    let wire_ids = vec![bytes.to_vec()];
+                    let session = Session { service: place, cpu, slot, version, wire_ids };
+                    self.sessions.insert(id, session);
+                    return Ok(OpenedSession {
+                        session: id.to_string(),
+                        epoch: self.fence.epoch().get(),
+                        version: version.get(),
+                    });
+                }
+                Err(InsertError::Taken) => taken = InsertError::Taken,
+                Err(full) => return Err(full.into()),
+            }
+        }
+        Err(taken.into())
+    }
+
+    /// Mints a wire id of the service's own length in the session's slot.
+    pub fn mint(&mut self, session: &str) -> Result<String, Refusal> {
+        self.check_fence()?;
+        let id = self.find_session(session)?;
+        let Session { service, cpu, slot, version, ref wire_ids } = self.sessions[&id];
+        if wire_ids.len() >= WIRE_IDS {
+            return Err(Refusal::TooManyIds(session.to_owned()));
+        }
+        let service = &self.services[service];
+        let (length, seed) = (service.protocol.id_length(), service.seed());
+        for _ in 0..DRAWS {
+            let (bytes, key) = draw::<20>(length, slot, seed)?;
+            match self.dataplane.insert(key, self.local_entry(cpu), version.get()) {
+                Ok(()) => {
+                    let text = hex(&bytes);
+                    self.session_mut(id).wire_ids.push(bytes);
+                    return Ok(text);
+                }
+                Err(InsertError::Taken) => {}
+                Err(full) => return Err(full.into()),
+            }
+        }
+        Err(InsertError::Taken.into())
+    }
+
+    /// Adds a wire id that the session's peer chose.
+    pub fn add_wire_id(
+        &mut self,
+        session: &str,
+        wire_id: &str,
+        off_home: bool,
+    ) -> Result<(), Refusal> {
+        self.check_fence()?;
+        let id = self.find_session(session)?;
+        let Session { service, cpu, slot, version, ref wire_ids } = self.sessions[&id];
+        if wire_ids.len() >= WIRE_IDS {
+            return Err(Refusal::TooManyIds(session.to_owned()));
+        }
+        let (bytes, key) = self.parse_wire_id(service, wire_id)?;
+        if key.slot != slot && !off_home {
+            let (id, slot, home) = (wire_id.to_owned(), key.slot, slot);
+            return Err(Refusal::ForeignSlot { id, slot, home });
+        }
+        self.dataplane.insert(key, self.local_entry(cpu), version.get())?;
+        self.session_mut(id).wire_ids.push(bytes);
+        Ok(())
+    }
+
+    /// Removes a wire id; the SessionID itself stays.
+    pub fn remove_wire_id(&mut self, session: &str, wire_id: &str) -> Result<(), Refusal> {
+        let id = self.find_session(session)?;
+        let (bytes, key) = self.parse_wire_id(self.sessions[&id].service, wire_id)?;
+        let wire_ids = &mut self.session_mut(id).wire_ids;
+        let place = wire_ids.iter().skip(1).position(|known| *known == bytes);
+        let Some(place) = place else {
+            let (session, id) = (session.to_owned(), wire_id.to_owned());
+            return Err(Refusal::NoWireId { session, id });
+        };
+        wire_ids.remove(place + 1);
+        self.dataplane.remove(key);
+        Ok(())
+    }
+
+    /// Adds an off-home row.
+    pub fn add_row(
+        &mut self,
+        service: &str,
+        wire_id: &str,
+        node: &str,
+        version: u64,
+    ) -> Result<(), Refusal> {
+        let place = self.find_service(service)?;
+        let (_, key) = self.parse_wire_id(place, wire_id)?;
+        let peer = self.peers.iter().find(|peer| peer.name == node);
+        let peer = peer.ok_or_else(|| Refusal::NoNode(node.to_owned()))?;
+        let place = Place::Remote { node: peer.index.get() };
+        let entry = Entry { place, epoch: self.fence.epoch().get() };
+        Ok(self.dataplane.insert(key, entry, version)?)
+    }
+
+    /// Removes an off-home row.
+    pub fn remove_row(&mut self, service: &str, wire_id: &str) -> Result<(), Refusal> {
+        let place = self.find_service(service)?;
+        let (_, key) = self.parse_wire_id(place, wire_id)?;
+        let row = self.dataplane.sessions.get(&self.dataplane.memory, key);
+        match row {
+            Some((Entry { place: Place::Remote { .. }, .. }, _)) => {
+                self.dataplane.remove(key);
+                Ok(())
+            }
+            _ => Err(Refusal::NoRow(wire_id.to_owned())),
+        }
+    }
+
+    /// Ends a session.
+    pub fn close(&mut self, session: &str) -> Result<(), Refusal> {
+        let id = self.find_session(session)?;
+        let session = self.sessions.remove(&id).expect("just found");
+        for bytes in &session.wire_ids {
+            let key = self.key(session.service, bytes).expect("it was registered");
+            self.dataplane.remove(key);
+        }
+        Ok(())
+    }
+
+    fn local_entry(&self, cpu: u32) -> Entry {
+        let place = Place::Local { cpu: cpu as u16 };
+        Entry { place, epoch: self.fence.epoch().get() }
+    }
+
+    fn find_service(&self, name: &str) -> Result<usize, Refusal> {
+        self.services.iter().position(|service| service.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.services.iter().map(|service| &*service.name).collect();
+            Refusal::NoService { name: name.to_owned(), known: known.join(", ") }
+        })
+    }
+
+    fn find_session(&self, text: &str) -> Result<SessionId, Refusal> {
+        let id = parse_session(text)?;
+        let known = self.sessions.contains_key(&id);
+        known.then_some(id).ok_or_else(|| Refusal::NoSession(text.to_owned()))
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> &mut Session {
+        self.sessions.get_mut(&id).expect("just found")
+    }
+
+    fn check_cpu(&self, cpu: u32) -> Result<(), Refusal> {
+        let known = self.cpus.contains(&cpu);
+        known.then_some(()).ok_or_else(|| Refusal::NoCpu { cpu, cpus: self.cpus.clone() })
+    }
+
+    /// Whoever may not deliver may not mint either.
+    fn check_fence(&self) -> Result<(), Refusal> {
+        open_for(self.dataplane.memory.local_row()).map(drop).ok_or(Refusal::FenceShut)
+    }
+
+    /// A wire id in hexadecimal: the service's own length, or a SessionID's.
+    fn parse_wire_id(&self, service: usize, text: &str) -> Result<(Vec<u8>, Key), Refusal> {
+        let bytes = unhex(text).ok_or_else(|| Refusal::NotHex(text.to_owned()))?;
+        match self.key(service, &bytes) {
+            Some(key) => Ok((bytes, key)),
+            None => Err(Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() }),
+        }
+    }
+
+    fn key(&self, service: usize, bytes: &[u8]) -> Option<Key> {
+        Some(WireId::from_bytes(bytes)?.key(self.services[service].seed()))
+    }
+}
+
+/// Random bytes with the head that leads to `slot`, and their key.
+fn draw<const N: usize>(length: usize, slot: u16, seed: u64) -> Result<(Vec<u8>, Key), Refusal> {
+    let mut bytes = [0; N];
+    let bytes = &mut bytes[..length];
+    rand::TryRngCore::try_fill_bytes(&mut OsRng, bytes).map_err(|_| Refusal::Random)?;
+    let key = mint(bytes, slot, seed).expect("a length that wire ids have").key(seed);
+    debug_assert_eq!(key.slot, slot);
+    Ok((bytes.to_vec(), key))
+}
+
+fn parse_session(text: &str) -> Result<SessionId, Refusal> {
+    text.parse().map_err(|_| Refusal::NoSession(text.to_owned()))
+}
+
+fn interface(attached: &Attached) -> Interface {
+    let mode = match attached.mode {
+        Mode::Skb => "skb",
+        Mode::Native | Mode::Auto => "native",
+    };
+    Interface { name: attached.interface.clone(), mode: mode.to_owned() }
+}
+
+fn hop(peer: &Peer) -> NextHop {
+    let (mac, interface) = match &peer.hop {
+        Some((mac, interface)) => {
+            let [a, b, c, d, e, f] = mac;
+            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            (Some(mac), Some(interface.clone()))
+        }
+        None => (None, None),
+    };
+    NextHop { node: peer.name.clone(), address: peer.address.to_string(), mac, interface }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() % 2 != 0 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pairs = (0..text.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
