@@ -1,0 +1,276 @@
+//! The configuration file: TOML, read whole, checked whole, never guessed at.
+//!
+//! Unknown keys are refused, with their line, their column and the key that was probably meant. All
+//! problems of a file are reported at once. `docs/jumpgate.toml` shows every key.
+
+mod check;
+mod convert;
+mod cpus;
+mod document;
+mod error;
+mod hint;
+mod schema;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Problem};
+
+use crate::dataplane::{attach::Mode, services};
+use document::Document;
+use ownership::{
+    NodeIndex, Placement, Revision,
+    placement::{Member, PlanError},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The longest list of `[[interfaces]]`.
+pub const INTERFACES_MAX: usize = dataplane_ebpf::node::NODE_INTERFACES;
+
+/// The longest list of `[[services]]`.
+pub const SERVICES_MAX: usize = dataplane_ebpf::service::SERVICES - 1;
+
+/// The highest CPU that can process sessions.
+pub const CPU_MAX: u32 = crate::dataplane::memory::CPUS as u32 - 1;
+
+/// A node's configuration.
+///
+/// The sections `[cluster]`, `[placement]`, `[[nodes]]` and `[[services]]` are the same in the files
+/// of all nodes; the rest is a node's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `node`: the name of this node, one of those in `[[nodes]]`. Required, and the only key above
+    /// the first section.
+    pub node: String,
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[placement]` `revision`: 1 to 2^31 - 1. Required. Must go up with every change of
+    /// `[[nodes]]`: of two files that differ, the higher revision is the newer one.
+    pub revision: Revision,
+    /// `[[nodes]]`: all nodes of the cluster, this one included.
+    pub nodes: Vec<Node>,
+    /// `[[interfaces]]`: 1 to 6.
+    pub interfaces: Vec<Interface>,
+    /// `[fence]`
+    pub fence: Fence,
+    /// `[sessions]`
+    pub sessions: Sessions,
+    /// `[[services]]`: 0 to 63. Their index in counters is their place in the file, from 1 on.
+    pub services: Vec<Service>,
+    /// `[api]`
+    pub api: Api,
+    /// `[pins]`
+    pub pins: Pins,
+    /// `[state]`
+    pub state: State,
+}
+
+/// `[cluster]`: what all nodes must agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// `hash_seed`: 16 hexadecimal digits, or an integer from 0 to 2^64 - 1. Required. The seed of
+    /// the hash that balances sessions over slots; draw it once with `openssl rand -hex 8` and never
+    /// change it while sessions live.
+    pub hash_seed: u64,
+}
+
+/// `[[nodes]]`: a node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `name`: 1 to 63 letters, digits, `-`, `_` or `.`, the first one a letter or digit. Required.
+    /// The node's slots follow from its name and weight: one that is renamed gets other slots.
+    pub name: String,
+    /// `index`: 1 to 4095. Required. Its number in the data plane; never give the number of a lost
+    /// node to another one while packets of it may be on the way.
+    pub index: NodeIndex,
+    /// `address`: IPv4 or IPv6. Required. Where other nodes send the packets that they forward
+    /// (to UDP port 7471); one family for all nodes.
+    pub address: IpAddr,
+    /// `weight`: 0 to 1,000,000; default 100. Its share of the slots relative to the other nodes'
+    /// weights; a node with 0 owns none.
+    pub weight: u32,
+    /// `interface`: one of `[[interfaces]]`; default any of them. The only interface on which
+    /// packets forwarded by that node may arrive here. Has no effect on the node's own entry.
+    pub interface: Option<String>,
+}
+
+/// `[[interfaces]]`: an interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `name`: as `ip link` shows it, at most 15 bytes. Required.
+    pub name: String,
+    /// `mode`: `"native"` (in the driver), `"skb"` (in the kernel's generic path: any interface,
+    /// many times slower), or `"auto"` (native if the driver can); default `"auto"`.
+    pub mode: Mode,
+}
+
+/// `[fence]`: for how long a node may act as owner. Times are strings such as `"10s"` or `"250ms"`.
+///
+/// `lease` must exceed 2 × `renew` + `margin`, so that one lost renewal shuts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// `lease`: 100 ms to 1 h; default `"10s"`. How long after its last renewal the kernel still
+    /// delivers, with the daemon stopped, crashed or cut off.
+    pub lease: Duration,
+    /// `renew`: 10 ms or more; default `"1s"`. How often the daemon renews.
+    pub renew: Duration,
+    /// `margin`: 0 or more; default `"50ms"`. The last part of the lease, which is not used. The
+    /// kernel stops six of its ticks earlier still, as that is how far its cheap clock may be late.
+    pub margin: Duration,
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            renew: Duration::from_secs(1),
+            margin: Duration::from_millis(50),
+        }
+    }
+}
+
+/// `[sessions]`: the session table, and who processes the packets of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// `capacity`: 1 to 2^29 wire ids; default 100,000. The table is allocated for them at start,
+    /// 70 to 130 bytes each, and does not grow.
+    pub capacity: u64,
+    /// `cpus`: a list such as `"0-3,6"` or `[0, 1, 2, 3, 6]`, each CPU once, 0 to 1023; default all
+    /// that are online. The CPUs that sessions are spread over. In increasing order.
+    pub cpus: Vec<u32>,
+    /// `queue`: 1 to 16,384 packets; default 2048. How many packets wait for one CPU before more
+    /// are dropped (and counted).
+    pub queue: u32,
+}
+
+/// `[[services]]`: what is steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `name`: as a node's name; unlike all other services' names. Required. The hash of wire ids
+    /// depends on it.
+    pub name: String,
+    /// `address` and `port`: the VIP, IPv4 or IPv6, and the UDP port, 1 to 65535. Required. No
+    /// node's underlay address, and no two services with the same pair.
+    pub address: SocketAddr,
+    /// `control_port`: 1 to 65535, not `port`; default none. The UDP port on the same VIP for
+    /// control messages, which have native headers whatever the protocol is.
+    pub control_port: Option<u16>,
+    /// `protocol`: how packets name their session. Required.
+    ///
+    /// - `"native"`: Jumpgate's own header.
+    /// - `"quic"`: QUIC v1 and v2. `id_length`: of the server's connection ids, 4 to 20 bytes;
+    ///   default 8.
+    /// - `"wireguard"`: WireGuard.
+    /// - `"offset"`: an id at a fixed place of the UDP payload. `id_length`: 4 to 20 bytes;
+    ///   required. `id_offset`: where it starts, 0 to 255 bytes; default 0. `unknown`: what a packet
+    ///   with an unknown id does, `"reject"` (belongs to no session) or `"open"` (opens one);
+    ///   default `"reject"`.
+    pub protocol: services::Protocol,
+}
+
+/// `[api]`: the Unix socket for applications and the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// `socket`: an absolute path of at most 107 bytes; default `/run/jumpgate/<node>.sock`.
+    pub socket: PathBuf,
+    /// `mode`: the socket's permissions, three or four octal digits up to `"0777"`; default
+    /// `"0660"`.
+    pub mode: u32,
+}
+
+/// `[pins]`: what stays in the kernel when the daemon goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    /// `enabled`: whether maps and links are pinned, so that forwarding outlives the daemon;
+    /// default `true`.
+    pub enabled: bool,
+    /// `path`: an absolute path on a bpffs; default `/sys/fs/bpf/jumpgate`.
+    pub path: PathBuf,
+}
+
+/// `[state]`: what the daemon remembers across restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `path`: an absolute path; default `/var/lib/jumpgate`.
+    pub path: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or with all that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse_as(&text, &path.display().to_string())
+    }
+
+    /// Checks a text; errors call its file "configuration".
+    ///
+    /// # Errors
+    ///
+    /// With all that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::parse_as(text, "configuration")
+    }
+
+    fn parse_as(text: &str, file: &str) -> Result<Self, ConfigError> {
+        let invalid = |problems| ConfigError::Invalid { file: file.to_owned(), problems };
+        let document = Document::parse(text).map_err(|problem| invalid(vec![problem]))?;
+        let config = sections::read(&document);
+        // What could not be read would only lead to problems that are none.
+        if let (Some(config), false) = (&config, document.has_problems()) {
+            check::check(config, &document);
+        }
+        match (config, document.into_problems()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(invalid(problems)),
+        }
+    }
+
+    /// The nodes as the placement sees them.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |node: &Node| Member {
+            index: node.index,
+            name: node.name.clone(),
+            weight: node.weight,
+        };
+        self.nodes.iter().map(member).collect()
+    }
+
+    /// The placement that follows from the nodes.
+    pub fn placement(&self) -> Result<Placement, PlanError> {
+        Placement::plan(&self.members(), self.revision)
+    }
+
+    /// The node that this configuration is for.
+    ///
+    /// # Panics
+    ///
+    /// If `node` or `nodes` were changed so that it is not one of them.
+    pub fn this_node(&self) -> &Node {
+        self.nodes
+            .iter()
+            .find(|node| node.name == self.node)
+            .expect("a checked configuration lists its node")
+    }
+
+    /// The services as the data plane takes them, with indices from 1 on.
+    pub fn services(&self) -> Vec<services::Service> {
+        let row = |(index, service): (u16, &Service)| services::Service {
+            index,
+            name: service.name.clone(),
+            address: service.address,
+            control_port: service.control_port,
+            protocol: service.protocol,
+            cluster_seed: self.cluster.hash_seed,
+        };
+        (1..).zip(&self.services).map(row).collect()
+    }
+}

@@ -1,0 +1,83 @@
+//! Which sections and keys there are: what is not here is refused.
+
+/// A section and its keys.
+pub(super) struct Schema {
+    /// Its name; empty for what stands above the first section.
+    pub(super) name: &'static str,
+    /// Whether it is a list: `[[name]]`.
+    pub(super) list: bool,
+    /// Its keys; the sections, for the top of the file, come besides.
+    pub(super) keys: &'static [&'static str],
+}
+
+/// The top of the file.
+pub(super) const TOP: &str = "";
+
+/// All sections, the top of the file first.
+pub(super) const SECTIONS: &[Schema] = &[
+    one(TOP, &["node"]),
+    one("cluster", &["hash_seed"]),
+    one("placement", &["revision"]),
+    list("nodes", &["name", "index", "address", "weight", "interface"]),
+    list("interfaces", &["name", "mode"]),
+    one("fence", &["lease", "renew", "margin"]),
+    one("sessions", &["capacity", "cpus", "queue"]),
+    list(
+        "services",
+        &[
+            "name",
+            "address",
+            "port",
+            "control_port",
+            "protocol",
+            "id_length",
+            "id_offset",
+            "unknown",
+        ],
+    ),
+    one("api", &["socket", "mode"]),
+    one("pins", &["enabled", "path"]),
+    one("state", &["path"]),
+];
+
+const fn one(name: &'static str, keys: &'static [&'static str]) -> Schema {
+    Schema { name, list: false, keys }
+}
+
+const fn list(name: &'static str, keys: &'static [&'static str]) -> Schema {
+    Schema { name, list: true, keys }
+}
+
+/// The section with a name.
+///
+/// # Panics
+///
+/// If there is none.
+pub(super) fn section(name: &str) -> &'static Schema {
+    SECTIONS.iter().find(|section| section.name == name).expect("the schema has all sections")
+}
+
+impl Schema {
+    /// Its header.
+    pub(super) fn title(&self) -> String {
+        if self.list { format!("[[{}]]", self.name) } else { format!("[{}]", self.name) }
+    }
+
+    /// Where it is, in a sentence.
+    pub(super) fn place(&self) -> String {
+        if self.name == TOP {
+            "at the top of the file".to_owned()
+        } else {
+            format!("in {}", self.title())
+        }
+    }
+
+    /// What a file can hold here: keys, and at its top the sections.
+    pub(super) fn entries(&self) -> Vec<&'static str> {
+        let mut entries = self.keys.to_vec();
+        if self.name == TOP {
+            entries.extend(SECTIONS.iter().skip(1).map(|section| section.name));
+        }
+        entries
+    }
+}

@@ -1,0 +1,205 @@
+//! From a file's sections to the configuration, one key at a time.
+
+use super::{
+    Api, CPU_MAX, Cluster, Config, Fence, Interface, Node, Pins, Service, Sessions, State,
+    convert::{
+        address, boolean, choice, cpu_list, duration, integer, interface, name, path, permissions,
+        seed,
+    },
+    cpus,
+    document::{Document, Section},
+};
+use crate::dataplane::{attach::Mode, services::Protocol};
+use dataplane_ebpf::wire_id::{ID_MAX, ID_MIN};
+use ownership::{NodeIndex, Revision, placement::WEIGHT_MAX};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+const WEIGHT: u32 = 100;
+const LEASE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const RENEW: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+const MARGIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+const CAPACITY: u64 = 100_000;
+const CAPACITY_MAX: u64 = 1 << 29;
+const QUEUE: u32 = 2048;
+const QUEUE_MAX: u32 = 16_384;
+const QUIC_ID_LENGTH: u8 = 8;
+
+/// The configuration, or problems in `document`.
+pub(super) fn read(document: &Document<'_>) -> Option<Config> {
+    document.check_keys();
+    // Everything is read before anything is given up, so that all problems are found.
+    let node =
+        document.top().required("node", "name this node, by one of the names in [[nodes]]", name);
+    let cluster = cluster(&document.section("cluster"));
+    let revision = revision(&document.section("placement"));
+    let nodes = all(document.list("nodes"), self::node);
+    let interfaces = all(document.list("interfaces"), self::link);
+    let fence = fence(&document.section("fence"));
+    let sessions = sessions(&document.section("sessions"));
+    let services = all(document.list("services"), service);
+    let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
+    let pins = pins(&document.section("pins"));
+    let state = document.section("state").or("path", "/var/lib/jumpgate".into(), path);
+    Some(Config {
+        node: node?,
+        cluster: cluster?,
+        revision: revision?,
+        nodes: nodes?,
+        interfaces: interfaces?,
+        fence: fence?,
+        sessions: sessions?,
+        services: services?,
+        api: api?,
+        pins: pins?,
+        state: State { path: state? },
+    })
+}
+
+/// All sections of a list, or `None` if one has a problem; every one is read.
+fn all<T>(
+    sections: Vec<Section<'_, '_>>,
+    read: impl Fn(&Section<'_, '_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let read: Vec<_> = sections.iter().map(read).collect();
+    read.into_iter().collect()
+}
+
+fn cluster(section: &Section<'_, '_>) -> Option<Cluster> {
+    let advice = "draw it once for all nodes with `openssl rand -hex 8`";
+    Some(Cluster { hash_seed: section.required("hash_seed", advice, seed)? })
+}
+
+fn revision(section: &Section<'_, '_>) -> Option<Revision> {
+    let advice = "start with 1, and raise it with every change of [[nodes]]";
+    let last = (1 << 31) - 1;
+    let number = section.required("revision", advice, integer(1..=last))?;
+    Some(Revision::new(number).expect("in range"))
+}
+
+fn node(section: &Section<'_, '_>) -> Option<Node> {
+    let name = section.required("name", "nodes are told apart by it", name);
+    let advice = "give each node a number of its own";
+    let index = section.required("index", advice, integer(1..=NodeIndex::MAX));
+    let advice = "say where other nodes reach it";
+    let address = section.required("address", advice, address);
+    let weight = section.or("weight", WEIGHT, integer(0..=WEIGHT_MAX));
+    let interface = section.optional("interface", interface);
+    Some(Node {
+        name: name?,
+        index: NodeIndex::new(index?).expect("in range"),
+        address: address?,
+        weight: weight?,
+        interface: interface?,
+    })
+}
+
+fn link(section: &Section<'_, '_>) -> Option<Interface> {
+    let name = section.required("name", "as `ip link` shows it", interface);
+    let modes = [("native", Mode::Native), ("skb", Mode::Skb), ("auto", Mode::Auto)];
+    let mode = section.or("mode", Mode::Auto, choice(&modes));
+    Some(Interface { name: name?, mode: mode? })
+}
+
+fn fence(section: &Section<'_, '_>) -> Option<Fence> {
+    let default = Fence::default();
+    let lease = section.or("lease", default.lease, duration(LEASE));
+    let renew = section.or("renew", default.renew, duration(RENEW));
+    let margin = section.or("margin", default.margin, duration(MARGIN));
+    Some(Fence { lease: lease?, renew: renew?, margin: margin? })
+}
+
+fn sessions(section: &Section<'_, '_>) -> Option<Sessions> {
+    let capacity = section.or("capacity", CAPACITY, integer(1..=CAPACITY_MAX));
+    let queue = section.or("queue", QUEUE, integer(1..=QUEUE_MAX));
+    let cpus = match section.optional("cpus", cpu_list)? {
+        Some(cpus) => Some(cpus),
+        None => cpus::online()
+            .map_err(|error| {
+                section.report(format!(
+                    "which CPUs are online could not be read from {}: {error}; name those that \
+                     process sessions, 0 to {CPU_MAX}, with `cpus` in [sessions]",
+                    cpus::ONLINE
+                ));
+            })
+            .ok(),
+    };
+    Some(Sessions { capacity: capacity?, cpus: cpus?, queue: queue? })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dissector {
+    Native,
+    Quic,
+    WireGuard,
+    Offset,
+}
+
+const DISSECTORS: [(&str, Dissector); 4] = [
+    ("native", Dissector::Native),
+    ("quic", Dissector::Quic),
+    ("wireguard", Dissector::WireGuard),
+    ("offset", Dissector::Offset),
+];
+
+fn service(section: &Section<'_, '_>) -> Option<Service> {
+    let name = section.required("name", "services are told apart by it", name);
+    let advice = "say which address its clients send to";
+    let address = section.required("address", advice, address);
+    let advice = "say which UDP port its clients send to";
+    let port = section.required("port", advice, integer(1..=u16::MAX));
+    let control_port = section.optional("control_port", integer(1..=u16::MAX));
+    let protocol = protocol(section);
+    Some(Service {
+        name: name?,
+        address: SocketAddr::new(address?, port?),
+        control_port: control_port?,
+        protocol: protocol?,
+    })
+}
+
+fn protocol(section: &Section<'_, '_>) -> Option<Protocol> {
+    let advice = "\"native\", \"quic\", \"wireguard\" or \"offset\"";
+    let dissector = section.required("protocol", advice, choice(&DISSECTORS))?;
+    let (name, _) = DISSECTORS.iter().find(|(_, other)| *other == dissector)?;
+    if dissector != Dissector::Offset {
+        for key in ["id_offset", "unknown"] {
+            section.refuse(key, || {
+                format!("`{key}` is only for protocol \"offset\", not for {name:?}: remove it")
+            });
+        }
+    }
+    if matches!(dissector, Dissector::Native | Dissector::WireGuard) {
+        section.refuse("id_length", || {
+            format!("`id_length` is fixed by protocol {name:?}: remove it")
+        });
+    }
+    let lengths = ID_MIN as u8..=ID_MAX as u8;
+    Some(match dissector {
+        Dissector::Native => Protocol::Native,
+        Dissector::WireGuard => Protocol::WireGuard,
+        Dissector::Quic => {
+            Protocol::Quic { id_length: section.or("id_length", QUIC_ID_LENGTH, integer(lengths))? }
+        }
+        Dissector::Offset => {
+            let advice = "protocol \"offset\" needs the id's length, 4 to 20 bytes";
+            let length = section.required("id_length", advice, integer(lengths));
+            let offset = section.or("id_offset", 0, integer(0..=u8::MAX));
+            let choices = [("reject", false), ("open", true)];
+            let unknown_opens = section.or("unknown", false, choice(&choices));
+            Protocol::Offset { offset: offset?, length: length?, unknown_opens: unknown_opens? }
+        }
+    })
+}
+
+fn api(section: &Section<'_, '_>, node: &str) -> Option<Api> {
+    let default = PathBuf::from(format!("/run/jumpgate/{node}.sock"));
+    let socket = section.or("socket", default, path);
+    let mode = section.or("mode", 0o660, permissions);
+    Some(Api { socket: socket?, mode: mode? })
+}
+
+fn pins(section: &Section<'_, '_>) -> Option<Pins> {
+    let enabled = section.or("enabled", true, boolean);
+    let path = section.or("path", "/sys/fs/bpf/jumpgate".into(), path);
+    Some(Pins { enabled: enabled?, path: path? })
+}
