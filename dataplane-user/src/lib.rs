@@ -1,3 +1,9 @@
 //! The userspace side of Jumpgate: loads the data plane, publishes its tables, keeps the fence.
 
+pub mod api;
+pub mod config;
+pub mod daemon;
 pub mod dataplane;
+pub mod neighbours;
+pub mod node;
+pub mod preflight;

@@ -526,6 +526,23 @@ fn sixty_three_services_fit() {
 }
 
 #[test]
+fn addresses_and_ports_that_the_kernel_s_table_cannot_hold() {
+    let many: String = (1..63)
+        .map(|number| {
+            format!(
+                "[[services]]\nname = \"s{number}\"\naddress = \"198.51.101.{number}\"\n\
+                 port = 500\ncontrol_port = 501\nprotocol = \"wireguard\"\n"
+            )
+        })
+        .collect();
+    assert_eq!(
+        and(&many),
+        "23:8: the kernel's table has no place for the addresses and ports of so many services: \
+         use fewer control ports, or one address for several services"
+    );
+}
+
+#[test]
 fn keys_of_other_protocols_are_refused() {
     assert_eq!(
         and("id_length = 8\n"),

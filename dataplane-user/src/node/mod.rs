@@ -23,7 +23,7 @@ use dataplane_ebpf::{
     wire_id::{Key, WireId, mint},
 };
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
-use rand::{Rng, RngCore, rngs::OsRng};
+use rand::{Rng, rngs::OsRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

@@ -1,0 +1,134 @@
+//! The daemon and its command line.
+
+mod check;
+mod run;
+mod sessions;
+mod stats;
+mod status;
+mod table;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use dataplane_user::{api::Client, config::Config};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Keeps every session on the node and CPU that owns it.
+#[derive(Parser)]
+#[command(name = "jumpgate", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Loads the data plane on this node and runs until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Checks a configuration file, and this machine against it.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// Shows how this node is.
+    Status {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what became of packets: every verdict, by service.
+    Stats {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// Again every second, with rates.
+        #[arg(long)]
+        watch: bool,
+        /// As JSON; with --watch one line a second.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the sessions that this node owns.
+    Sessions {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// At most so many.
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which daemon to ask.
+#[derive(Args)]
+struct Daemon {
+    /// Its socket. By default the one in /run/jumpgate.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Or its configuration file, which names the socket.
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jumpgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config } => run::run(&config),
+        Command::Check { file } => check::check(&file),
+        Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
+        Command::Stats { daemon, watch, json } => stats::stats(&mut daemon.connect()?, watch, json),
+        Command::Sessions { daemon, limit, json } => {
+            sessions::sessions(&mut daemon.connect()?, limit, json)
+        }
+    }
+}
+
+impl Daemon {
+    fn connect(&self) -> Result<Client> {
+        let path = match (&self.socket, &self.config) {
+            (Some(path), _) => path.clone(),
+            (None, Some(file)) => Config::load(file)?.api.socket,
+            (None, None) => only_socket(Path::new("/run/jumpgate"))?,
+        };
+        Ok(Client::connect(&path)?)
+    }
+}
+
+/// The one socket in a folder.
+fn only_socket(folder: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).with_context(|| {
+        format!("looking for a daemon in {}; name one with --socket or --config", folder.display())
+    })?;
+    let mut sockets = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"));
+    match (sockets.next(), sockets.next()) {
+        (Some(path), None) => Ok(path),
+        (None, _) => anyhow::bail!(
+            "no daemon has a socket in {}; name one with --socket or --config",
+            folder.display()
+        ),
+        (Some(_), Some(_)) => anyhow::bail!(
+            "several daemons have sockets in {}; name one with --socket or --config",
+            folder.display()
+        ),
+    }
+}

@@ -1,0 +1,40 @@
+//! `jumpgate sessions`
+
+use crate::table::{print, row};
+use anyhow::Result;
+use dataplane_user::api::{Client, SessionRow};
+
+/// Lists the sessions of the node.
+pub fn sessions(client: &mut Client, limit: usize, json: bool) -> Result<()> {
+    let sessions = fetch(client, limit)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&sessions)?);
+        return Ok(());
+    }
+    let mut rows = vec![row(["SESSION", "SERVICE", "CPU", "SLOT", "VERSION", "OTHER WIRE IDS"])];
+    for session in &sessions {
+        let (cpu, slot) = (session.cpu.to_string(), session.slot.to_string());
+        let version = session.version.to_string();
+        let others = session.wire_ids[1..].join(" ");
+        rows.push(row([&session.session, &session.service, &cpu, &slot, &version, &others]));
+    }
+    print(&rows);
+    if sessions.len() == limit {
+        println!("the first {limit}; --limit shows more");
+    }
+    Ok(())
+}
+
+fn fetch(client: &mut Client, limit: usize) -> Result<Vec<SessionRow>> {
+    let mut sessions: Vec<SessionRow> = Vec::new();
+    while sessions.len() < limit {
+        let after = sessions.last().map(|last| last.session.clone());
+        let page = client.sessions(after.as_deref())?;
+        if page.is_empty() {
+            break;
+        }
+        sessions.extend(page);
+    }
+    sessions.truncate(limit);
+    Ok(sessions)
+}

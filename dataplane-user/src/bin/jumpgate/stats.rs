@@ -1,0 +1,75 @@
+//! `jumpgate stats`
+
+use crate::table::{print, row};
+use anyhow::Result;
+use dataplane_user::{
+    api::{Client, Stats},
+    dataplane::counters::Counts,
+};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Shows the counters, once or every second.
+pub fn stats(client: &mut Client, watch: bool, json: bool) -> Result<()> {
+    let mut last: Option<(Instant, Stats)> = None;
+    loop {
+        let (now, stats) = (Instant::now(), client.stats()?);
+        match (json, watch) {
+            (true, true) => println!("{}", serde_json::to_string(&stats)?),
+            (true, false) => println!("{}", serde_json::to_string_pretty(&stats)?),
+            (false, _) => {
+                if watch {
+                    // Clears the terminal and starts at its top.
+                    print!("\x1b[2J\x1b[H");
+                }
+                show(&stats, last.as_ref().map(|(then, stats)| (now - *then, stats)));
+            }
+        }
+        if !watch {
+            return Ok(());
+        }
+        last = Some((now, stats));
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn show(stats: &Stats, last: Option<(Duration, &Stats)>) {
+    let mut head = row(["SERVICE", "WHERE", "WHAT", "PACKETS"]);
+    if last.is_some() {
+        head.push("PER SECOND".into());
+    }
+    let mut rows = vec![head];
+    for (name, counts) in &stats.services {
+        let before = last.map(|(time, stats)| (time, stats.services.get(name)));
+        rows.extend(service(name, counts, before));
+    }
+    let before = last.map(|(time, stats)| (time, Some(&stats.other)));
+    rows.extend(service("-", &stats.other, before));
+    print(&rows);
+}
+
+fn service(
+    name: &str,
+    counts: &Counts,
+    last: Option<(Duration, Option<&Counts>)>,
+) -> Vec<Vec<String>> {
+    let groups = [
+        ("xdp", &counts.verdicts, last.map(|(time, last)| (time, last.map(|c| &c.verdicts)))),
+        ("socket", &counts.admissions, last.map(|(time, last)| (time, last.map(|c| &c.admissions)))),
+    ];
+    let mut rows = Vec::new();
+    for (place, counts, last) in groups {
+        for (what, count) in counts {
+            let mut cells = row([name, place, what, &count.to_string()]);
+            if let Some((time, last)) = last {
+                let before = last.and_then(|counts| counts.get(what)).copied().unwrap_or(0);
+                let rate = count.saturating_sub(before) as f64 / time.as_secs_f64();
+                cells.push(format!("{rate:.0}"));
+            }
+            rows.push(cells);
+        }
+    }
+    rows
+}

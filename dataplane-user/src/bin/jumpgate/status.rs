@@ -1,0 +1,64 @@
+//! `jumpgate status`
+
+use crate::table::{print, row};
+use anyhow::Result;
+use dataplane_user::api::{Client, Status};
+
+/// Shows how the node is.
+pub fn status(client: &mut Client, json: bool) -> Result<()> {
+    let status = client.status()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(());
+    }
+    let Status {
+        node,
+        pid,
+        version,
+        epoch,
+        fence_open_ms,
+        revision,
+        slots,
+        sessions,
+        entries,
+        capacity,
+        cpus,
+        interfaces,
+        nodes,
+        services,
+        warnings,
+    } = status;
+    let fence = match fence_open_ms {
+        0 => "SHUT: this node delivers nothing".to_owned(),
+        open => format!("open for {}.{:03} s", open / 1000, open % 1000),
+    };
+    println!("node {node}, jumpgate {version}, pid {pid}");
+    println!("epoch {epoch}, fence {fence}");
+    println!("placement revision {revision}: {slots} of 65536 slots are this node's");
+    println!("{sessions} sessions; {entries} of {capacity} table entries in use; CPUs {cpus:?}");
+    println!();
+    let mut rows = vec![row(["INTERFACE", "XDP"])];
+    rows.extend(interfaces.iter().map(|link| row([&link.name, &link.mode])));
+    print(&rows);
+    println!();
+    let mut rows = vec![row(["NODE", "ADDRESS", "NEXT HOP", "INTERFACE"])];
+    for hop in &nodes {
+        let mac = hop.mac.as_deref().unwrap_or("not known: packets for it are dropped");
+        rows.push(row([&hop.node, &hop.address, mac, hop.interface.as_deref().unwrap_or("")]));
+    }
+    print(&rows);
+    println!();
+    let mut rows = vec![row(["SERVICE", "ADDRESS", "PROTOCOL", "SOCKETS ON CPUS"])];
+    for service in &services {
+        let sockets = match &service.sockets[..] {
+            [] => "none: no application has handed any over".to_owned(),
+            sockets => format!("{sockets:?}"),
+        };
+        rows.push(row([&service.name, &service.address, &service.protocol, &sockets]));
+    }
+    print(&rows);
+    for warning in &warnings {
+        println!("\nwarning: {warning}");
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! The daemon of one node: from its configuration to a running data plane, and back.
+
+use crate::{
+    api::{Server, ServerError},
+    config::Config,
+    dataplane::{
+        ClockError, Dataplane, LoadError, LoadOptions,
+        attach::{AttachError, Attached},
+        fence::FenceKeeper,
+        object::Object,
+        services::{Clash, rows},
+        wire_address,
+    },
+    neighbours::{Hop, Interfaces, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep},
+    node::{Node, Parts, Peer, StateError, StateFolder},
+    preflight,
+};
+use dataplane_ebpf::node::{LinkRow, NextHop};
+use ownership::placement::PlanError;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use thiserror::Error;
+use tokio::time::MissedTickBehavior;
+
+/// Why the daemon could not start. Nothing of it is left in the kernel then.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// About the node's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// About the kernel's interfaces, routes and neighbours.
+    #[error("asking the kernel for its interfaces and routes failed")]
+    Netlink(#[from] crate::neighbours::Error),
+    /// No such interface.
+    #[error(transparent)]
+    Interface(#[from] UnknownInterface),
+    /// An interface without Ethernet.
+    #[error("interface {0} has no MAC address: the data plane works on Ethernet")]
+    NoMac(String),
+    /// About the programs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// About an interface.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// About the services.
+    #[error(transparent)]
+    Services(#[from] Clash),
+    /// About the placement.
+    #[error("planning the placement failed")]
+    Placement(#[from] PlanError),
+    /// About time.
+    #[error("reading the kernel's clock failed")]
+    Clock(#[from] ClockError),
+    /// About the socket.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    config: Config,
+    node: Arc<Mutex<Node>>,
+    /// The configured interfaces: index to link number and name.
+    links: BTreeMap<u32, (u8, String)>,
+    next_hops: NextHops,
+    _server: Server,
+    _state: StateFolder,
+}
+
+impl Daemon {
+    /// Loads the data plane, opens the fence, attaches the program and listens. Needs root, and a
+    /// tokio runtime on a thread in the node's network namespace.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let state = StateFolder::open(&config.state.path, &config.node)?;
+        let interfaces = Interfaces::read().await?;
+        let rows = link_rows(&config, &interfaces)?;
+        let links: BTreeMap<_, _> = (0..)
+            .zip(&config.interfaces)
+            .map(|(link, interface)| {
+                (rows[link as usize].ifindex, (link, interface.name.clone()))
+            })
+            .collect();
+        let epoch = state.next_epoch()?;
+        let mut node = build(&config, &rows, &links, epoch)?;
+        node.warnings = preflight::warnings(&config, &interfaces);
+        for warning in &node.warnings {
+            tracing::warn!("{warning}");
+        }
+        node.renew();
+        let others = config.nodes.iter().filter(|node| node.name != config.node);
+        let targets = Targets {
+            nodes: others.map(|node| (node.index, node.address)).collect(),
+            underlay: links.keys().copied().collect(),
+        };
+        let next_hops = NextHops::start(targets, Upkeep::Managed)?;
+        attach(&mut node, &config)?;
+        let name = node.name.clone();
+        let node = Arc::new(Mutex::new(node));
+        let handler = Arc::clone(&node);
+        let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
+            lock(&handler).handle(request, fd)
+        });
+        let server = match server {
+            Ok(server) => server,
+            Err(error) => {
+                detach(&mut lock(&node));
+                return Err(error.into());
+            }
+        };
+        tracing::info!(node = name, %epoch, socket = %config.api.socket.display(), "ready");
+        Ok(Self { config, node, links, next_hops, _server: server, _state: state })
+    }
+
+    /// Keeps the fence open and the next hops right until `stop` is ready; then shuts the fence
+    /// and takes everything out of the kernel.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut renew = tokio::time::interval(self.config.fence.renew);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                _ = renew.tick() => lock(&self.node).renew(),
+                change = self.next_hops.changed() => match change {
+                    Some(change) => self.follow(change),
+                    None => {
+                        tracing::error!("next hops are followed no longer: netlink failed");
+                        break;
+                    }
+                },
+            }
+        }
+        tracing::info!("stopping");
+        let mut node = lock(&self.node);
+        node.shut();
+        detach(&mut node);
+        drop(node);
+        if let Err(error) = self.next_hops.stop().await {
+            tracing::warn!(%error, "the kernel goes on managing neighbours for us");
+        }
+    }
+
+    fn follow(&self, NextHopChange { node: index, next_hop }: NextHopChange) {
+        let mut node = lock(&self.node);
+        let known = next_hop.and_then(|Hop { mac, ifindex }| {
+            let (link, name) = self.links.get(&ifindex)?;
+            Some((mac, *link, name.clone()))
+        });
+        let word = match &known {
+            Some((mac, link, _)) => NextHop::new(*mac, *link),
+            None => NextHop::UNKNOWN,
+        };
+        node.dataplane.node(index).set_next_hop(word);
+        if let Some(peer) = node.peers.iter_mut().find(|peer| peer.index == index) {
+            let name = &peer.name;
+            match &known {
+                Some((_, _, interface)) => tracing::info!(node = name, interface, "next hop"),
+                None => tracing::warn!(node = name, "no next hop: packets for it are dropped"),
+            }
+            peer.hop = known.map(|(mac, _, interface)| (mac, interface));
+        }
+    }
+}
+
+/// A request that panicked has left the node in a state that nobody knows: then the daemon ends,
+/// and the fence shuts at its deadline.
+fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
+    node.lock().expect("no request has panicked")
+}
+
+fn build(
+    config: &Config,
+    rows: &[LinkRow],
+    links: &BTreeMap<u32, (u8, String)>,
+    epoch: ownership::Epoch,
+) -> Result<Node, StartError> {
+    let mut dataplane = Dataplane::load(LoadOptions {
+        object: Object::Daemon,
+        sessions: config.sessions.capacity,
+        cpus: config.sessions.cpus.clone(),
+        queue: config.sessions.queue,
+    })?;
+    let this = config.this_node();
+    let services = config.services();
+    publish_services(&mut dataplane, config)?;
+    for (link, row) in rows.iter().enumerate() {
+        dataplane.set_link(link as u8, *row);
+    }
+    for node in config.nodes.iter().filter(|node| node.name != config.node) {
+        let allowed: Vec<u32> = links
+            .iter()
+            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name))
+            .map(|(ifindex, _)| *ifindex)
+            .collect();
+        dataplane.set_node(node.index, node.address, &allowed);
+    }
+    let fence = &config.fence;
+    let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, dataplane.jiffies()?);
+    let peers = config.nodes.iter().map(|node| Peer {
+        name: node.name.clone(),
+        index: node.index,
+        address: node.address,
+        hop: None,
+    });
+    let parts = Parts {
+        name: config.node.clone(),
+        index: this.index,
+        dataplane,
+        fence,
+        peers: peers.collect(),
+        services,
+        cpus: config.sessions.cpus.clone(),
+    };
+    Ok(Node::new(parts, &config.placement()?))
+}
+
+fn publish_services(dataplane: &mut Dataplane, config: &Config) -> Result<(), Clash> {
+    let (seed, rows) = rows(&config.services(), config.this_node().address)?;
+    dataplane.set_services(seed, &rows);
+    Ok(())
+}
+
+fn link_rows(config: &Config, interfaces: &Interfaces) -> Result<Vec<LinkRow>, StartError> {
+    let source = wire_address(config.this_node().address);
+    let row = |name: &String| -> Result<LinkRow, StartError> {
+        let interface = interfaces.named(name)?;
+        let mac = interface.mac.ok_or_else(|| StartError::NoMac(name.clone()))?;
+        let (ifindex, mtu) = (interface.ifindex, interface.mtu);
+        Ok(LinkRow { ifindex, mtu, mac, source, ..LinkRow::EMPTY })
+    };
+    config.interfaces.iter().map(|interface| row(&interface.name)).collect()
+}
+
+fn attach(node: &mut Node, config: &Config) -> Result<(), AttachError> {
+    for interface in &config.interfaces {
+        let pin = config.pins.enabled.then(|| pin_path(config, &interface.name));
+        match node.dataplane.attach(&interface.name, interface.mode, pin.as_deref()) {
+            Ok(attached) => {
+                tracing::info!(interface = interface.name, mode = ?attached.mode, "attached");
+                node.attached.push(attached);
+            }
+            Err(error) => {
+                detach(node);
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the link of an interface is pinned. bpffs allows no dots in names.
+fn pin_path(config: &Config, interface: &str) -> PathBuf {
+    let name = |text: &str| text.replace('.', "-");
+    config.pins.path.join(name(&config.node)).join(name(interface))
+}
+
+fn detach(node: &mut Node) {
+    for attached in std::mem::take(&mut node.attached) {
+        let interface = attached.interface.clone();
+        if let Err(error) = Attached::detach(attached) {
+            tracing::error!(interface, %error, "detaching failed: the program is still there");
+        }
+    }
+}
