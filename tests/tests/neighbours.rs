@@ -180,16 +180,16 @@ fn a_route_through_a_gateway_is_followed_to_another_one() -> Result<()> {
             Upkeep::Managed,
         )?;
         network.here("route add 10.77.0.0/16 via 10.9.0.2")?;
-        network.here("-6 route add fd00:77::/32 via fd00:9:0::2")?;
+        network.here("route add fd00:77::/32 via fd00:9:0::2")?;
         follower.until(2, Some(hop("eth0", 0xa0).await?)).await.context("the first gateway")?;
 
         network.here("route replace 10.77.0.0/16 via 10.9.1.2")?;
-        network.here("-6 route replace fd00:77::/32 via fd00:9:1::2")?;
+        network.here("route replace fd00:77::/32 via fd00:9:1::2")?;
         follower.until(2, Some(hop("eth1", 0xa1).await?)).await.context("the second gateway")?;
         ensure!(network.managed()? == 2, "the first gateway is still managed for nobody");
 
         network.here("route del 10.77.0.0/16")?;
-        network.here("-6 route del fd00:77::/32")?;
+        network.here("route del fd00:77::/32")?;
         follower.until(2, None).await.context("losing the routes")?;
         follower.next_hops.stop().await?;
         Ok(())
