@@ -81,9 +81,7 @@ impl Daemon {
         let rows = link_rows(&config, &interfaces)?;
         let links: BTreeMap<_, _> = (0..)
             .zip(&config.interfaces)
-            .map(|(link, interface)| {
-                (rows[link as usize].ifindex, (link, interface.name.clone()))
-            })
+            .map(|(link, interface)| (rows[link as usize].ifindex, (link, interface.name.clone())))
             .collect();
         let epoch = state.next_epoch()?;
         let mut node = build(&config, &rows, &links, epoch)?;

@@ -25,11 +25,7 @@ impl Family {
 
     /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
-        }
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
 
@@ -45,10 +41,7 @@ pub struct Prefix {
 impl Prefix {
     /// The prefix that holds this address alone.
     pub fn host(address: IpAddr) -> Self {
-        Self {
-            address,
-            length: if address.is_ipv4() { 32 } else { 128 },
-        }
+        Self { address, length: if address.is_ipv4() { 32 } else { 128 } }
     }
 }
 
@@ -93,20 +86,14 @@ pub(crate) fn pool_address(family: Family, client: u8, host: u8) -> IpAddr {
 
 fn network(family: Family, kind: u8, index: u8, host: u8) -> Prefix {
     match family {
-        Family::V4 => Prefix {
-            address: Ipv4Addr::new(10, kind, index, host).into(),
-            length: 24,
-        },
+        Family::V4 => Prefix { address: Ipv4Addr::new(10, kind, index, host).into(), length: 24 },
         Family::V6 => {
             // Read as decimal digits, so that both families look alike in a capture.
             let digits =
                 |n: u8| u16::from(n / 100) << 8 | u16::from(n / 10 % 10) << 4 | u16::from(n % 10);
             let [kind, index, host] = [kind, index, host].map(digits);
             let address = Ipv6Addr::new(0xfd00, kind, index, 0, 0, 0, 0, host);
-            Prefix {
-                address: address.into(),
-                length: 64,
-            }
+            Prefix { address: address.into(), length: 64 }
         }
     }
 }

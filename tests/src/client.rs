@@ -117,12 +117,8 @@ impl Client {
     ///
     /// A repetition carries the same random bytes, and comes to the same node.
     pub fn send_open(&mut self) -> io::Result<()> {
-        let (bytes, length) = Header {
-            kind: TYPE_OPEN,
-            session: self.random,
-            owner: None,
-        }
-        .encode();
+        let (bytes, length) =
+            Header { kind: TYPE_OPEN, session: self.random, owner: None }.encode();
         self.socket.send_to(&bytes[..length], self.server)?;
         Ok(())
     }
@@ -132,15 +128,8 @@ impl Client {
     /// # Panics
     /// When there is no session yet.
     pub fn send(&mut self) {
-        let session = self
-            .session
-            .expect("a client sends data after it has opened a session");
-        let (bytes, length) = Header {
-            kind: TYPE_DATA,
-            session,
-            owner: None,
-        }
-        .encode();
+        let session = self.session.expect("a client sends data after it has opened a session");
+        let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
         let number = self.next;
         let packet = [&bytes[..length], &number.to_be_bytes()].concat();
         if self.socket.send_to(&packet, self.server).is_ok() {
@@ -172,10 +161,7 @@ impl Client {
     }
 
     fn next_packet(&self, packet: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        for socket in [Some(&self.socket), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for socket in [Some(&self.socket), self.previous.as_ref()].into_iter().flatten() {
             match socket.recv_from(packet) {
                 Ok(received) => return Ok(Some(received)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -272,9 +258,7 @@ impl Client {
 
     /// The sockets that answers may come to.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
-        [Some(&self.socket), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
+        [Some(&self.socket), self.previous.as_ref()].into_iter().flatten()
     }
 }
 
@@ -282,8 +266,6 @@ fn bind(namespace: &Namespace, local: IpAddr) -> Result<UdpSocket> {
     let socket = namespace
         .run(|| UdpSocket::bind((local, 0)))
         .with_context(|| format!("binding {local} in {}", namespace.name()))?;
-    socket
-        .set_nonblocking(true)
-        .context("making a socket non-blocking")?;
+    socket.set_nonblocking(true).context("making a socket non-blocking")?;
     Ok(socket)
 }

@@ -181,39 +181,27 @@ impl Config {
         let directory = cluster.scratch().join(node.name());
         let section = |node: &Node| NodeSection {
             name: node.name().to_owned(),
-            index: node.index().into(),
+            // Indices start at 1: 0 is nobody.
+            index: u16::from(node.index()) + 1,
             address: cluster.underlay_address(node),
             weight: None,
         };
         Self {
             node: node.name().to_owned(),
-            cluster: ClusterSection {
-                hash_seed: 0x6a75_6d70_6761_7465,
-            },
+            cluster: ClusterSection { hash_seed: 0x6a75_6d70_6761_7465 },
             placement: Placement { revision: 1 },
             nodes: cluster.nodes().iter().map(section).collect(),
             interfaces: node
                 .interfaces()
                 .into_iter()
-                .map(|name| Interface {
-                    name,
-                    mode: "native",
-                })
+                .map(|name| Interface { name, mode: "native" })
                 .collect(),
             fence: None,
             sessions: None,
             services: services.to_vec(),
-            api: Api {
-                socket: directory.join("api.sock"),
-                mode: None,
-            },
-            pins: Pins {
-                path: format!("{BPFFS}/jumpgate").into(),
-                enabled: None,
-            },
-            state: State {
-                path: directory.join("state"),
-            },
+            api: Api { socket: directory.join("api.sock"), mode: None },
+            pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },
+            state: State { path: directory.join("state") },
         }
     }
 

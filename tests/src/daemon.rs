@@ -1,13 +1,13 @@
 //! `jumpgate run` on a node of a test network.
 
 use std::fs::{self, File};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dataplane_user::api::Client;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -62,11 +62,8 @@ impl Daemon {
         let file = directory.join("jumpgate.toml");
         fs::write(&file, config.to_toml()?).context("writing the configuration")?;
         let log = directory.join("log");
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .context("opening the log")?;
+        let output =
+            File::options().create(true).append(true).open(&log).context("opening the log")?;
         let mut command = node.namespace().command(binary);
         command
             .args(["run", "--config"])
@@ -95,21 +92,13 @@ impl Daemon {
         let mut ended = None;
         let answers = probe::until(PATIENCE, || {
             ended = self.child.try_wait().ok().flatten();
-            ended.is_some() || UnixStream::connect(&self.socket).is_ok()
+            ended.is_some() || Client::connect(&self.socket).is_ok()
         });
         if let Some(status) = ended {
-            bail!(
-                "the daemon of node {} ended at once: {}",
-                self.name,
-                describe(status)
-            );
+            bail!("the daemon of node {} ended at once: {}", self.name, describe(status));
         }
         let socket = self.socket.display();
-        ensure!(
-            answers,
-            "the daemon of node {} does not answer on {socket}",
-            self.name
-        );
+        ensure!(answers, "the daemon of node {} does not answer on {socket}", self.name);
         Ok(())
     }
 
@@ -155,12 +144,7 @@ impl Daemon {
         });
         let status =
             ended.with_context(|| format!("the daemon of node {} ignores SIGTERM", self.name))?;
-        ensure!(
-            status.success(),
-            "the daemon of node {} failed: {}",
-            self.name,
-            describe(status)
-        );
+        ensure!(status.success(), "the daemon of node {} failed: {}", self.name, describe(status));
         Ok(())
     }
 
@@ -229,21 +213,14 @@ pub fn binary() -> Result<PathBuf> {
     }
     let own = std::env::current_exe().context("finding this program's own path")?;
     // A test lies in `deps`, one below the directory of the binaries.
-    let found = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|parent| parent.join("jumpgate"));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "there is no jumpgate binary beside {}; run `cargo xtask build`, or name one in \
+    let found = own.ancestors().skip(1).take(2).map(|parent| parent.join("jumpgate"));
+    found.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!(
+            "there is no jumpgate binary beside {}; run `cargo xtask build`, or name one in \
              {BINARY_VARIABLE}",
-                own.display(),
-            )
-        })
+            own.display(),
+        )
+    })
 }
 
 fn describe(status: ExitStatus) -> String {

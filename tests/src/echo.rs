@@ -52,10 +52,7 @@ impl Place {
         let (cpu, rest) = bytes.split_first_chunk()?;
         let (&length, rest) = rest.split_first()?;
         let node = std::str::from_utf8(rest.get(..length.into())?).ok()?;
-        Some(Self {
-            node: node.to_owned(),
-            cpu: u16::from_be_bytes(*cpu),
-        })
+        Some(Self { node: node.to_owned(), cpu: u16::from_be_bytes(*cpu) })
     }
 }
 
@@ -84,10 +81,7 @@ pub struct Anything;
 
 impl Sessions for Anything {
     fn open(&mut self, _: &SessionId, _: SocketAddr) -> Option<Opened> {
-        Some(Opened {
-            session: rand::random(),
-            owner: (0, 0),
-        })
+        Some(Opened { session: rand::random(), owner: (0, 0) })
     }
 
     fn owner(&mut self, _: &SessionId) -> Option<(u32, u64)> {
@@ -104,29 +98,14 @@ pub fn answer(
 ) -> Option<Vec<u8>> {
     let (header, payload) = Header::decode(packet)?;
     let (kind, opened, repeated) = match header.kind {
-        TYPE_OPEN => (
-            TYPE_OPENED,
-            sessions.open(&header.session, client)?,
-            &header.session[..],
-        ),
+        TYPE_OPEN => (TYPE_OPENED, sessions.open(&header.session, client)?, &header.session[..]),
         TYPE_DATA => {
             let owner = sessions.owner(&header.session)?;
-            (
-                TYPE_DATA,
-                Opened {
-                    session: header.session,
-                    owner,
-                },
-                payload.get(..8)?,
-            )
+            (TYPE_DATA, Opened { session: header.session, owner }, payload.get(..8)?)
         }
         _ => return None,
     };
-    let answer = Header {
-        kind,
-        session: opened.session,
-        owner: Some(opened.owner),
-    };
+    let answer = Header { kind, session: opened.session, owner: Some(opened.owner) };
     let (bytes, length) = answer.encode();
     let mut packet = bytes[..length].to_vec();
     packet.extend(repeated);
@@ -141,9 +120,7 @@ pub fn serve(
     mut sessions: impl Sessions,
     stop: &AtomicBool,
 ) -> Result<()> {
-    socket
-        .set_read_timeout(Some(TICK))
-        .context("setting a timeout")?;
+    socket.set_read_timeout(Some(TICK)).context("setting a timeout")?;
     let mut packet = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
         match socket.recv_from(&mut packet) {
@@ -194,17 +171,11 @@ impl Server {
         cpus: u16,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut server = Self {
-            stop: Arc::clone(&stop),
-            threads: Vec::new(),
-        };
+        let mut server = Self { stop: Arc::clone(&stop), threads: Vec::new() };
         for &address in addresses {
             for cpu in 0..cpus {
                 let socket = namespace.run(|| shared_socket(address))?;
-                let place = Place {
-                    node: node.to_owned(),
-                    cpu,
-                };
+                let place = Place { node: node.to_owned(), cpu };
                 let stop = Arc::clone(&stop);
                 server.threads.push(namespace.spawn_thread(move || {
                     pin_to(cpu)?;
@@ -224,9 +195,8 @@ impl Server {
         self.stop.store(true, Ordering::Relaxed);
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
-            let end = thread
-                .join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("an echo thread panicked")));
+            let end =
+                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("an echo thread panicked")));
             result = result.and(end);
         }
         result
@@ -257,25 +227,12 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
     fn place() -> Place {
-        Place {
-            node: "a".into(),
-            cpu: 3,
-        }
+        Place { node: "a".into(), cpu: 3 }
     }
 
     fn ask(kind: u8, payload: &[u8]) -> Option<Vec<u8>> {
-        let (bytes, length) = Header {
-            kind,
-            session: [7; 16],
-            owner: None,
-        }
-        .encode();
-        answer(
-            &[&bytes[..length], payload].concat(),
-            CLIENT,
-            &place(),
-            &mut Anything,
-        )
+        let (bytes, length) = Header { kind, session: [7; 16], owner: None }.encode();
+        answer(&[&bytes[..length], payload].concat(), CLIENT, &place(), &mut Anything)
     }
 
     #[test]

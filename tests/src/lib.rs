@@ -14,6 +14,8 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod echo;
+pub mod fleet;
+pub mod gateway;
 pub mod ip;
 pub mod links;
 pub mod mounts;

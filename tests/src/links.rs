@@ -43,11 +43,7 @@ pub struct End<'a> {
 impl<'a> End<'a> {
     /// An end with this name in a namespace, without addresses.
     pub fn new(namespace: &'a Namespace, name: &'a str) -> Self {
-        Self {
-            namespace,
-            name,
-            addresses: Vec::new(),
-        }
+        Self { namespace, name, addresses: Vec::new() }
     }
 
     /// Adds an address.
@@ -62,11 +58,7 @@ impl<'a> End<'a> {
         let name = self.name;
         batch.add(format!("link set dev {name} up"));
         for address in &self.addresses {
-            let nodad = if address.address.is_ipv6() {
-                " nodad"
-            } else {
-                ""
-            };
+            let nodad = if address.address.is_ipv6() { " nodad" } else { "" };
             batch.add(format!("address add {address} dev {name}{nodad}"));
         }
     }
@@ -83,11 +75,7 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// A link with an MTU of 1500 and one queue in each direction.
     pub fn between(a: End<'a>, b: End<'a>) -> Self {
-        Self {
-            ends: [a, b],
-            mtu: 1500,
-            queues: 1,
-        }
+        Self { ends: [a, b], mtu: 1500, queues: 1 }
     }
 
     /// The MTU of both ends. With a native XDP program on one of them at most 3506 (Linux 6.18).
@@ -107,11 +95,7 @@ impl<'a> Link<'a> {
 
     /// Makes the link: both ends up, with their addresses, transmit checksum offload off, GRO on.
     pub fn create(&self) -> Result<()> {
-        let Self {
-            ends: [a, b],
-            mtu,
-            queues,
-        } = self;
+        let Self { ends: [a, b], mtu, queues } = self;
         let make = || -> Result<()> {
             let shape = format!("mtu {mtu} numtxqueues {queues} numrxqueues {queues}");
             let peer = b.namespace.path();

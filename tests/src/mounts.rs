@@ -42,9 +42,7 @@ impl Mounts {
                 Ok(File::open("/proc/thread-self/ns/mnt")?)
             })
             .with_context(|| format!("making private mounts for {}", namespace.name()))?;
-        Ok(Self {
-            file: Arc::new(file.into()),
-        })
+        Ok(Self { file: Arc::new(file.into()) })
     }
 
     /// Lets a command's process see these mounts. Its working directory becomes `/`, so its
@@ -65,12 +63,6 @@ impl Mounts {
 }
 
 fn fresh(kind: &str, target: &str) -> Result<()> {
-    mount(
-        Some(kind),
-        target,
-        Some(kind),
-        MsFlags::empty(),
-        None::<&Path>,
-    )
-    .with_context(|| format!("mounting {kind} on {target}"))
+    mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&Path>)
+        .with_context(|| format!("mounting {kind} on {target}"))
 }

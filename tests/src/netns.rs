@@ -38,10 +38,7 @@ impl Namespace {
         let file = file.with_context(|| {
             format!("making the network namespace {name} (needs root or CAP_SYS_ADMIN)")
         })?;
-        Ok(Self {
-            name: name.into(),
-            file: Arc::new(file.into()),
-        })
+        Ok(Self { name: name.into(), file: Arc::new(file.into()) })
     }
 
     /// The name it was given.
@@ -87,11 +84,7 @@ impl Namespace {
     /// Start what is to live longer than this thread with [`child::spawn`].
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        child::enter(
-            &mut command,
-            Arc::clone(&self.file),
-            CloneFlags::CLONE_NEWNET,
-        );
+        child::enter(&mut command, Arc::clone(&self.file), CloneFlags::CLONE_NEWNET);
         child::die_with_parent(&mut command);
         command
     }

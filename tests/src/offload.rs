@@ -41,19 +41,11 @@ pub fn gro_on(namespace: &Namespace, link: &str) -> Result<()> {
 }
 
 fn set(namespace: &Namespace, link: &str, command: u32, on: bool) -> Result<()> {
-    let socket = namespace
-        .run(|| UdpSocket::bind("[::]:0"))
-        .context("opening a socket")?;
-    let mut value = Value {
-        command,
-        data: on.into(),
-    };
+    let socket = namespace.run(|| UdpSocket::bind("[::]:0")).context("opening a socket")?;
+    let mut value = Value { command, data: on.into() };
     // SAFETY: ifreq is plain data; all zeroes is a value of it.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    ensure!(
-        link.len() < request.ifr_name.len(),
-        "the name is too long for a link"
-    );
+    ensure!(link.len() < request.ifr_name.len(), "the name is too long for a link");
     for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
         *to = from as libc::c_char;
     }

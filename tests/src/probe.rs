@@ -43,19 +43,13 @@ pub fn reachable(namespace: &Namespace, addresses: &[IpAddr], limit: Duration) -
 }
 
 fn knock(address: IpAddr, limit: Duration) -> Result<()> {
-    let any = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let end = Instant::now() + limit;
     // Short at first: a lost first packet (a link that is not quite up) should cost nothing.
     let mut patience = Duration::from_millis(5);
     loop {
         let socket = UdpSocket::bind(any).context("opening a socket")?;
-        socket
-            .set_read_timeout(Some(patience))
-            .context("setting a timeout")?;
+        socket.set_read_timeout(Some(patience)).context("setting a timeout")?;
         let sent = socket
             .connect(SocketAddr::new(address, CLOSED))
             .and_then(|()| socket.send(b"knock"))

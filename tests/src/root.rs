@@ -22,15 +22,10 @@ pub fn may_run(module: &str) -> bool {
     };
     // The test harness names a test's thread after the test.
     let test = format!("{module}::{}", thread::current().name().unwrap_or_default());
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{test}: {reason}, and CI must not skip it"
-    );
+    assert!(std::env::var_os("CI").is_none(), "{test}: {reason}, and CI must not skip it");
     // Not eprintln: the test harness would show that only for tests that fail.
-    let _ = writeln!(
-        std::io::stderr(),
-        "skipped: {test}: {reason} (run `cargo xtask test kernel`)"
-    );
+    let _ =
+        writeln!(std::io::stderr(), "skipped: {test}: {reason} (run `cargo xtask test kernel`)");
     false
 }
 

@@ -28,11 +28,7 @@ impl Swarm {
         let end = Instant::now() + limit;
         loop {
             let mut closed = 0;
-            for client in self
-                .clients
-                .iter_mut()
-                .filter(|client| client.session().is_none())
-            {
+            for client in self.clients.iter_mut().filter(|client| client.session().is_none()) {
                 client.send_open().context("asking for a session")?;
                 closed += 1;
             }
@@ -40,10 +36,7 @@ impl Swarm {
                 return Ok(());
             }
             let now = Instant::now();
-            ensure!(
-                now < end,
-                "{closed} clients got no session within {limit:?}"
-            );
+            ensure!(now < end, "{closed} clients got no session within {limit:?}");
             self.wait(RETRY.min(end - now), |client| client.session().is_some())?;
         }
     }
@@ -104,9 +97,7 @@ impl Swarm {
             .map(|(_, &index)| index)
             .collect();
         for index in ready {
-            self.clients[index]
-                .receive()
-                .context("receiving an answer")?;
+            self.clients[index].receive().context("receiving an answer")?;
         }
         Ok(())
     }

@@ -98,12 +98,7 @@ fn attach(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
 unsafe fn bpf<A>(command: libc::c_long, attribute: &A) -> io::Result<OwnedFd> {
     // SAFETY: the size is the attribute's own; the rest is the caller's promise.
     let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attribute),
-            size_of::<A>(),
-        )
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attribute), size_of::<A>())
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -29,15 +29,9 @@ fn a_namespace_vanishes_with_its_last_holder() -> Result<()> {
     Link::between(End::new(&witness, "tie"), End::new(&held, "eth0")).create()?;
     let clone = held.clone();
     drop(held);
-    ensure!(
-        has_link(&witness, "tie"),
-        "a clone did not hold the namespace"
-    );
+    ensure!(has_link(&witness, "tie"), "a clone did not hold the namespace");
     drop(clone);
-    ensure!(
-        probe::until(PATIENCE, || !has_link(&witness, "tie")),
-        "the namespace is still there"
-    );
+    ensure!(probe::until(PATIENCE, || !has_link(&witness, "tie")), "the namespace is still there");
     Ok(())
 }
 
@@ -60,14 +54,8 @@ fn namespaces_and_children_vanish_when_the_process_is_killed() -> Result<()> {
     ensure!(sleeper.exists() && has_link(&witness, "tie"));
     holder.kill()?;
     holder.wait()?;
-    ensure!(
-        probe::until(PATIENCE, || !has_link(&witness, "tie")),
-        "the namespace is still there"
-    );
-    ensure!(
-        probe::until(PATIENCE, || !sleeper.exists()),
-        "the grandchild is still there"
-    );
+    ensure!(probe::until(PATIENCE, || !has_link(&witness, "tie")), "the namespace is still there");
+    ensure!(probe::until(PATIENCE, || !sleeper.exists()), "the grandchild is still there");
     Ok(())
 }
 
@@ -80,10 +68,7 @@ fn hold_until_killed() -> Result<()> {
     };
     let held = Namespace::new("held")?;
     Batch::new()
-        .add(format!(
-            "link add name eth0 type veth peer name tie netns {}",
-            peer.display()
-        ))
+        .add(format!("link add name eth0 type veth peer name tie netns {}", peer.display()))
         .run(&held)?;
     let mut sleeper = held.command("sleep");
     sleeper.arg("1000").stdout(Stdio::null());

@@ -16,11 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CLIENTS: u8 = 100;
 
 fn servers(cluster: &Cluster) -> Result<Vec<Server>> {
-    let addresses: Vec<_> = cluster
-        .vips()
-        .iter()
-        .map(|&vip| SocketAddr::new(vip, PORT))
-        .collect();
+    let addresses: Vec<_> = cluster.vips().iter().map(|&vip| SocketAddr::new(vip, PORT)).collect();
     let start = |node: &jumpgate_tests::topology::Node| {
         Server::start(node.namespace(), node.name(), &addresses, 1)
     };
@@ -47,10 +43,7 @@ fn without_jumpgate_a_session_stays_until_its_client_moves() -> Result<()> {
             ensure!(swarm.settle(PATIENCE)?, "{family:?}: {:?}", swarm.counts());
         }
         let still = swarm.counts();
-        ensure!(
-            still.opened == 100 && still.answered == 500,
-            "{family:?}: {still:?}"
-        );
+        ensure!(still.opened == 100 && still.answered == 500, "{family:?}: {still:?}");
         ensure!(still.moved_sessions == 0, "{family:?}: {still:?}");
 
         let host = &cluster.clients()[0];
@@ -61,18 +54,9 @@ fn without_jumpgate_a_session_stays_until_its_client_moves() -> Result<()> {
         ensure!(swarm.settle(PATIENCE)?, "{family:?}: {:?}", swarm.counts());
         let moved = swarm.counts();
         // Two of three should land elsewhere.
-        ensure!(
-            moved.rebinds == 100 && moved.node_changes > 30,
-            "{family:?}: {moved:?}"
-        );
-        ensure!(
-            moved.moved_sessions == moved.node_changes,
-            "{family:?}: {moved:?}"
-        );
-        ensure!(
-            moved.duplicates + moved.stale + moved.strange == 0,
-            "{family:?}: {moved:?}"
-        );
+        ensure!(moved.rebinds == 100 && moved.node_changes > 30, "{family:?}: {moved:?}");
+        ensure!(moved.moved_sessions == moved.node_changes, "{family:?}: {moved:?}");
+        ensure!(moved.duplicates + moved.stale + moved.strange == 0, "{family:?}: {moved:?}");
     }
     Ok(())
 }
@@ -90,10 +74,7 @@ fn packets_that_nobody_answers_are_counted() -> Result<()> {
     swarm.send();
     ensure!(!swarm.settle(Duration::from_millis(100))?);
     let counts = swarm.counts();
-    ensure!(
-        counts.sent == 100 && counts.unanswered() == 100,
-        "{counts:?}"
-    );
+    ensure!(counts.sent == 100 && counts.unanswered() == 100, "{counts:?}");
     Ok(())
 }
 

@@ -86,10 +86,7 @@ fn reflected(cluster: &Cluster) -> Result<usize> {
         let mut packet = [0; 16];
         match socket.recv(&mut packet) {
             Ok(length) => {
-                ensure!(
-                    packet[..length] == [number],
-                    "packet {number} came back changed"
-                );
+                ensure!(packet[..length] == [number], "packet {number} came back changed");
                 count += 1;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -105,10 +102,7 @@ fn what_a_node_transmits_from_xdp_arrives() -> Result<()> {
     for queues in [1, 2] {
         let cluster = Cluster::builder().queues(queues).build()?;
         let count = reflected(&cluster)?;
-        ensure!(
-            count == 10,
-            "with {queues} queues {count} of 10 packets came back"
-        );
+        ensure!(count == 10, "with {queues} queues {count} of 10 packets came back");
     }
     Ok(())
 }

@@ -34,14 +34,10 @@ fn a_client_reaches_the_link_address_of_every_node() -> Result<()> {
             let local = socket(client.namespace(), client.address(family), 0)?;
             local.send_to(b"ping", server.local_addr()?)?;
             let mut packet = [0; 16];
-            let (length, from) = server
-                .recv_from(&mut packet)
-                .context("the node got nothing")?;
+            let (length, from) = server.recv_from(&mut packet).context("the node got nothing")?;
             ensure!(from == local.local_addr()?, "{from} is not the client");
             server.send_to(&packet[..length], from)?;
-            let (length, from) = local
-                .recv_from(&mut packet)
-                .context("no answer came back")?;
+            let (length, from) = local.recv_from(&mut packet).context("no answer came back")?;
             ensure!(&packet[..length] == b"ping" && from == server.local_addr()?);
         }
     }
@@ -53,11 +49,7 @@ fn nodes_reach_each_other_through_the_router() -> Result<()> {
     require_root!();
     let cluster = Cluster::builder().build()?;
     for family in Family::ALL {
-        let addresses: Vec<_> = cluster
-            .nodes()
-            .iter()
-            .map(|node| node.address(family))
-            .collect();
+        let addresses: Vec<_> = cluster.nodes().iter().map(|node| node.address(family)).collect();
         for node in cluster.nodes() {
             probe::reachable(node.namespace(), &addresses, PATIENCE)?;
         }
@@ -74,11 +66,7 @@ fn the_router_sprays_source_ports_over_all_nodes() -> Result<()> {
         for node in cluster.nodes() {
             // 100 are expected; an even hash gives fewer than 50 once in a million runs or less.
             let count = arrived.get(node.name()).copied().unwrap_or(0);
-            ensure!(
-                count > 50,
-                "{family:?}: node {} got {count}: {arrived:?}",
-                node.name()
-            );
+            ensure!(count > 50, "{family:?}: node {} got {count}: {arrived:?}", node.name());
         }
     }
     Ok(())
@@ -122,10 +110,7 @@ fn spray(cluster: &Cluster, family: Family, packets: usize) -> Result<HashMap<&s
         }
         total >= packets
     });
-    ensure!(
-        complete,
-        "{family:?}: only {total} of {packets} arrived: {arrived:?}"
-    );
+    ensure!(complete, "{family:?}: only {total} of {packets} arrived: {arrived:?}");
     Ok(arrived)
 }
 
@@ -153,12 +138,7 @@ fn a_client_may_use_every_address_of_its_pool() -> Result<()> {
 #[test]
 fn links_have_the_shape_that_was_asked_for() -> Result<()> {
     require_root!();
-    let cluster = Cluster::builder()
-        .nodes(1)
-        .node_mtu(1800)
-        .queues(2)
-        .uplinks(2)
-        .build()?;
+    let cluster = Cluster::builder().nodes(1).node_mtu(1800).queues(2).uplinks(2).build()?;
     let node = &cluster.nodes()[0];
     ensure!(node.interfaces() == ["eth0", "eth1"]);
     for interface in node.interfaces() {
@@ -169,10 +149,7 @@ fn links_have_the_shape_that_was_asked_for() -> Result<()> {
             Ok((fs::read_to_string(format!("{path}/mtu"))?, queues))
         })?;
         ensure!(mtu.trim() == "1800", "{interface} has mtu {mtu}");
-        ensure!(
-            queues == 4,
-            "{interface} has {queues} queues, not 2 for each direction"
-        );
+        ensure!(queues == 4, "{interface} has {queues} queues, not 2 for each direction");
     }
     Ok(())
 }
@@ -191,10 +168,7 @@ fn settings_are_those_of_the_namespace_and_of_no_other() -> Result<()> {
 fn pins_are_private_and_survive_the_process_that_made_them() -> Result<()> {
     require_root!();
     let namespace = Namespace::new("pins")?;
-    let [mine, yours] = [
-        mounts::Mounts::new(&namespace)?,
-        mounts::Mounts::new(&namespace)?,
-    ];
+    let [mine, yours] = [mounts::Mounts::new(&namespace)?, mounts::Mounts::new(&namespace)?];
     let directory = format!("{}/jumpgate", mounts::BPFFS);
     let mut mkdir = namespace.command("/bin/mkdir");
     mine.enter(mkdir.arg(&directory));

@@ -58,9 +58,7 @@ impl Client {
         };
         match dial() {
             Ok(socket) => Ok(Self { socket, buffer: Vec::new() }),
-            Err(error) => {
-                Err(ClientError::Connect { path: path.to_owned(), error: error.into() })
-            }
+            Err(error) => Err(ClientError::Connect { path: path.to_owned(), error: error.into() }),
         }
     }
 

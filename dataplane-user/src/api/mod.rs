@@ -11,6 +11,6 @@ mod wire;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    Interface, NextHop, OpenedSession, Request, Response, SessionRow, ServiceStatus, Stats, Status,
+    Interface, NextHop, OpenedSession, Request, Response, ServiceStatus, SessionRow, Stats, Status,
 };
 pub use server::{Server, ServerError};

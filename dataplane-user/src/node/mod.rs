@@ -267,11 +267,7 @@ impl Node {
     }
 
     /// Up to `limit` sessions behind the id `after`.
-    pub fn sessions(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<SessionRow>, Refusal> {
+    pub fn sessions(&self, after: Option<&str>, limit: usize) -> Result<Vec<SessionRow>, Refusal> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = match after {
             None => Unbounded,

@@ -120,14 +120,8 @@ impl Builder {
 
     /// Makes the network, and returns it when packets flow.
     pub fn build(&self) -> Result<Cluster> {
-        ensure!(
-            (1..=26).contains(&self.nodes),
-            "a network has 1 to 26 nodes"
-        );
-        ensure!(
-            (1..=100).contains(&self.clients),
-            "a network has 1 to 100 clients"
-        );
+        ensure!((1..=26).contains(&self.nodes), "a network has 1 to 26 nodes");
+        ensure!((1..=100).contains(&self.clients), "a network has 1 to 100 clients");
         ensure!((1..=9).contains(&self.uplinks), "a node has 1 to 9 uplinks");
         let router = Namespace::new("router")?;
         links::prepare(&router)?;
@@ -161,11 +155,8 @@ impl Builder {
         let namespace = Namespace::new(&name)?;
         links::prepare(&namespace)?;
         for uplink in 0..self.uplinks {
-            let port = if uplink == 0 {
-                format!("node-{name}")
-            } else {
-                format!("node-{name}-{uplink}")
-            };
+            let port =
+                if uplink == 0 { format!("node-{name}") } else { format!("node-{name}-{uplink}") };
             let interface = format!("eth{uplink}");
             let mut far = End::new(router, &port);
             let mut near = End::new(&namespace, &interface);
@@ -173,10 +164,7 @@ impl Builder {
                 far = far.address(address::uplink(family, uplink, index, address::End::Router));
                 near = near.address(address::uplink(family, uplink, index, address::End::Host));
             }
-            Link::between(far, near)
-                .mtu(self.node_mtu)
-                .queues(self.queues)
-                .create()?;
+            Link::between(far, near).mtu(self.node_mtu).queues(self.queues).create()?;
             if self.receivers {
                 receivers.push(Attached::new(router, &port, &xdp::PASS)?);
             }
@@ -192,13 +180,7 @@ impl Builder {
         }
         batch.run(&namespace)?;
         let mounts = Mounts::new(&namespace)?;
-        Ok(Node {
-            index,
-            name,
-            namespace,
-            mounts,
-            uplinks: self.uplinks,
-        })
+        Ok(Node { index, name, namespace, mounts, uplinks: self.uplinks })
     }
 
     fn client(&self, index: u8, router: &Namespace) -> Result<ClientHost> {
@@ -213,10 +195,7 @@ impl Builder {
             far = far.address(address::client_link(family, index, address::End::Router));
             near = near.address(address::client_link(family, index, address::End::Host));
         }
-        Link::between(far, near)
-            .mtu(self.client_mtu)
-            .queues(self.queues)
-            .create()?;
+        Link::between(far, near).mtu(self.client_mtu).queues(self.queues).create()?;
         let mut inside = Batch::new();
         let mut outside = Batch::new();
         for family in Family::ALL {

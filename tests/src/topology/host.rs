@@ -39,9 +39,7 @@ impl Node {
 
     /// The names of its links to the router.
     pub fn interfaces(&self) -> Vec<String> {
-        (0..self.uplinks)
-            .map(|uplink| format!("eth{uplink}"))
-            .collect()
+        (0..self.uplinks).map(|uplink| format!("eth{uplink}")).collect()
     }
 
     /// The name of the router's end of its first link.

@@ -57,7 +57,11 @@ fn service(
 ) -> Vec<Vec<String>> {
     let groups = [
         ("xdp", &counts.verdicts, last.map(|(time, last)| (time, last.map(|c| &c.verdicts)))),
-        ("socket", &counts.admissions, last.map(|(time, last)| (time, last.map(|c| &c.admissions)))),
+        (
+            "socket",
+            &counts.admissions,
+            last.map(|(time, last)| (time, last.map(|c| &c.admissions))),
+        ),
     ];
     let mut rows = Vec::new();
     for (place, counts, last) in groups {

@@ -1,0 +1,101 @@
+//! The echo application with Jumpgate: it hands a socket for every CPU to the daemon, and opens a
+//! session there for every client that asks for one.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use dataplane_user::api::Client;
+
+use crate::echo::{Opened, Place, SessionId, Sessions, pin_to, serve, shared_socket};
+use crate::netns::Namespace;
+
+/// The application on one node. It stops when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+/// A service that the application serves.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Its name.
+    pub service: String,
+    /// Its address and port.
+    pub address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts a thread for each service and CPU, and gives their sockets to the daemon that
+    /// listens at `daemon`.
+    pub fn start(
+        namespace: &Namespace,
+        node: &str,
+        daemon: &Path,
+        services: &[Serving],
+        cpus: u16,
+    ) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut gateway = Self { stop: Arc::clone(&stop), threads: Vec::new() };
+        for Serving { service, address } in services {
+            for cpu in 0..cpus {
+                let socket = namespace.run(|| shared_socket(*address))?;
+                let mut client = Client::connect(daemon)?;
+                client
+                    .add_socket(service, false, cpu.into(), socket.as_fd())
+                    .with_context(|| format!("handing over {service}'s socket of CPU {cpu}"))?;
+                let place = Place { node: node.to_owned(), cpu };
+                let sessions =
+                    Granted { client, service: service.clone(), cpu, owners: HashMap::new() };
+                let stop = Arc::clone(&stop);
+                gateway.threads.push(namespace.spawn_thread(move || {
+                    pin_to(cpu)?;
+                    serve(&socket, &place, sessions, &stop)
+                }));
+            }
+        }
+        Ok(gateway)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => eprintln!("gateway: {error:#}"),
+                Err(_) => eprintln!("gateway: a thread panicked"),
+            }
+        }
+    }
+}
+
+/// The sessions that the daemon has granted to one thread.
+struct Granted {
+    client: Client,
+    service: String,
+    cpu: u16,
+    owners: HashMap<SessionId, (u32, u64)>,
+}
+
+impl Sessions for Granted {
+    fn open(&mut self, _random: &SessionId, _client: SocketAddr) -> Option<Opened> {
+        // A refusal leaves the client without an answer; it asks again.
+        let opened = self.client.open(&self.service, self.cpu.into()).ok()?;
+        let session: ownership::SessionId = opened.session.parse().ok()?;
+        let (session, owner) = (session.bytes(), (opened.epoch, opened.version));
+        self.owners.insert(session, owner);
+        Some(Opened { session, owner })
+    }
+
+    fn owner(&mut self, session: &SessionId) -> Option<(u32, u64)> {
+        self.owners.get(session).copied()
+    }
+}
