@@ -275,7 +275,7 @@ proptest! {
             malformed(put(&bytes, ip + 2, header + udp_length - 1))?;
             malformed(put(&bytes, ip + 2, wrong))?;
             let mut short_header = bytes.clone();
-            short_header[ip] = 0x40 | wrong as u8 % 5;
+            short_header[ip] = 0x40 | (wrong as u8 % 5);
             malformed(short_header)?;
         } else {
             malformed(put(&bytes, ip + 4, room - 40 + beyond))?;

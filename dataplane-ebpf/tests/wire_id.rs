@@ -21,7 +21,7 @@ fn xxh64_short(bytes: &[u8], seed: u64) -> u64 {
         0x85eb_ca77_c2b2_ae63,
         0x27d4_eb2f_1656_67c5,
     ];
-    assert!(bytes.len() < 32 && bytes.len() % 8 == 0);
+    assert!(bytes.len() < 32 && bytes.len().is_multiple_of(8));
     let mut sum = seed.wrapping_add(P[4]).wrapping_add(bytes.len() as u64);
     for lane in bytes.chunks(8) {
         let lane = u64::from_le_bytes(lane.try_into().expect("8 bytes"));
