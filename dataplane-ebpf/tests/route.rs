@@ -1,0 +1,379 @@
+//! The decision among several nodes, each with tables of its own: whatever they hold, a packet's
+//! way ends, and only an owner delivers.
+
+mod property;
+
+use dataplane_ebpf::{
+    dissect::native::{Header, TYPE_DATA, TYPE_OPEN},
+    encap::decapsulate,
+    frame::{Frame, FrameMut},
+    local::{Fence, Identity, LocalRow},
+    node::{Address, LinkRow, NextHop, NodeRow},
+    route::{Action, Decision, route},
+    service::{ENCAP_PORT, SERVICE_ROWS, ServiceRow, find_seed, kind, protocol, row_index},
+    shim::{HOPS, Shim},
+    slot::SlotWord,
+    table::{Bucket, DetailRow, Entry, Location, Place, WAYS, buckets},
+    tables::Tables,
+    verdict::Verdict,
+    wire_id::{Key, mint},
+    word::MapWord,
+};
+use property::config;
+use proptest::{collection::vec, prelude::*};
+
+const NODES: u16 = 3;
+const BITS: u8 = 4;
+const NOW: u64 = 1_000;
+const LINK: u32 = 7;
+const SEED: u64 = 99;
+const SLOT: u16 = 0x1234;
+const VIP: [u8; 4] = [198, 51, 100, 1];
+const PORT: u16 = 4_000;
+
+fn v4(bytes: [u8; 4]) -> Address {
+    Address::from_v4(u32::from_ne_bytes(bytes))
+}
+
+fn node_address(node: u16) -> Address {
+    v4([10, 0, 0, node as u8])
+}
+
+/// The tables of one node, with one slot that matters.
+struct Host {
+    local: LocalRow,
+    services: Vec<ServiceRow>,
+    slot: SlotWord,
+    buckets: Vec<Bucket>,
+    details: Vec<DetailRow>,
+    nodes: Vec<NodeRow>,
+    link: LinkRow,
+}
+
+impl Tables for Host {
+    fn local(&self) -> Option<&LocalRow> {
+        Some(&self.local)
+    }
+    fn service(&self, row: u32) -> Option<&ServiceRow> {
+        self.services.get(row as usize)
+    }
+    fn slot(&self, slot: u16) -> Option<SlotWord> {
+        assert_eq!(slot, SLOT, "the only slot of these tests");
+        Some(self.slot)
+    }
+    fn bucket(&self, bucket: u32) -> Option<&Bucket> {
+        self.buckets.get(bucket as usize)
+    }
+    fn detail(&self, index: u32) -> Option<&DetailRow> {
+        self.details.get(index as usize)
+    }
+    fn node(&self, node: u16) -> Option<&NodeRow> {
+        self.nodes.get(node as usize)
+    }
+    fn link(&self, link: u8) -> Option<&LinkRow> {
+        (link == 0).then_some(&self.link)
+    }
+    fn cpu(&self, index: u32) -> Option<u32> {
+        Some(index)
+    }
+    fn jiffies(&self) -> u64 {
+        NOW
+    }
+}
+
+/// What a node believes of the slot and of the session, and of the other nodes' epochs.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    owner: u16,
+    previous: u16,
+    revision: u32,
+    entry: Option<(Entry, u64)>,
+    fence: Fence,
+    epochs: [u32; NODES as usize + 1],
+}
+
+impl Host {
+    fn new(node: u16, belief: &Belief, key: Key) -> Self {
+        let words = || [(); WAYS].map(|()| [MapWord::new(0), MapWord::new(0)]);
+        let mut host = Self {
+            local: LocalRow::empty(),
+            services: vec![ServiceRow::EMPTY; SERVICE_ROWS],
+            slot: SlotWord::new(belief.owner, belief.previous, belief.revision),
+            buckets: (0..buckets(BITS)).map(|_| Bucket::from_words(words())).collect(),
+            details: (0..buckets(BITS) as usize * WAYS)
+                .map(|_| DetailRow::from_words(MapWord::new(0), MapWord::new(0)))
+                .collect(),
+            nodes: (0..16).map(|_| NodeRow::empty()).collect(),
+            link: LinkRow {
+                ifindex: LINK,
+                mtu: 1_500,
+                source: node_address(node),
+                ..LinkRow::EMPTY
+            },
+        };
+        let service = ServiceRow {
+            address: v4(VIP),
+            port: PORT.to_be(),
+            seed: SEED,
+            service: 1,
+            kind: kind::DATA,
+            protocol: protocol::NATIVE,
+            ..ServiceRow::EMPTY
+        };
+        let encap = ServiceRow {
+            address: node_address(node),
+            port: ENCAP_PORT.to_be(),
+            kind: kind::ENCAP,
+            ..ServiceRow::EMPTY
+        };
+        let rows = [service, encap];
+        let seed = find_seed(rows.iter().map(|row| (row.address, row.port))).expect("two rows");
+        for row in rows {
+            host.services[row_index(row.address, row.port, seed) as usize] = row;
+        }
+        host.local.set_service_seed(seed);
+        for other in 1..=NODES {
+            let row = &mut host.nodes[other as usize];
+            row.address = node_address(other);
+            row.interfaces[0] = LINK;
+            row.set_epoch(belief.epochs[other as usize]);
+            row.set_next_hop(NextHop::new([2, 0, 0, 0, 0, other as u8], 0));
+            row.set_present(true);
+        }
+        if let Some((entry, version)) = belief.entry {
+            let at = Location::of(key.hash, BITS);
+            let _ = host.buckets[at.first as usize].insert(0, at.tag, entry.pack());
+            host.details[at.first as usize * WAYS].set_version(version, 1);
+            host.slot = host.slot.with_rows(true);
+        }
+        host.local.arm(belief.fence, u64::MAX);
+        host.local.set_identity(Identity { node, bucket_bits: BITS, cpus: 2 });
+        host
+    }
+
+    fn decide(&self, frame: &[u8]) -> Decision {
+        route(&Frame::new(frame), LINK, self)
+    }
+}
+
+fn session() -> ([u8; 16], Key) {
+    let mut id = [0x5a; 16];
+    let wire = mint(&mut id, SLOT, SEED).expect("16 bytes");
+    (id, wire.key(SEED))
+}
+
+fn client_frame(opens: bool) -> Vec<u8> {
+    let kind = if opens { TYPE_OPEN } else { TYPE_DATA };
+    let (header, length) = Header { kind, session: session().0, owner: None }.encode();
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0];
+    frame.extend((28 + length as u16).to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 9]);
+    frame.extend(VIP);
+    frame.extend(40_000_u16.to_be_bytes());
+    frame.extend(PORT.to_be_bytes());
+    frame.extend((8 + length as u16).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(&header[..length]);
+    frame
+}
+
+/// One step of a packet's way.
+#[derive(Debug)]
+struct Step {
+    node: u16,
+    verdict: Verdict,
+    /// The shim it arrived with.
+    shim: Option<Shim>,
+}
+
+/// How a packet's way ended.
+struct Way {
+    steps: Vec<Step>,
+    /// The node that delivered it, to which CPU, and what it delivered.
+    delivered: Option<(u16, u32, Vec<u8>)>,
+}
+
+/// Lets the nodes pass a packet on until somebody keeps it.
+fn travel(hosts: &[Host], first: u16, frame: &[u8]) -> Way {
+    let mut way = Way { steps: Vec::new(), delivered: None };
+    let mut node = first;
+    let mut frame = frame.to_vec();
+    let mut shim = None;
+    loop {
+        assert!(way.steps.len() <= HOPS as usize + 1, "no end: {:?}", way.steps);
+        let Decision { verdict, action, .. } = hosts[node as usize - 1].decide(&frame);
+        way.steps.push(Step { node, verdict, shim });
+        match action {
+            Action::Pass => panic!("a service's packet is never passed: {:?}", way.steps),
+            Action::Drop => return way,
+            Action::Deliver { cpu, inner } => {
+                assert_eq!(inner.is_some(), shim.is_some());
+                if let Some(inner) = inner {
+                    let macs = frame[..12].try_into().expect("an Ethernet header");
+                    frame.drain(..inner - 14);
+                    decapsulate(&mut FrameMut::new(&mut frame), macs).expect("room");
+                }
+                way.delivered = Some((node, cpu, frame));
+                return way;
+            }
+            Action::Forward(forward) => {
+                let delta = forward.head_delta();
+                let grow = usize::try_from(-delta);
+                let mut moved = match grow {
+                    Ok(grow) => [vec![0; grow], frame].concat(),
+                    Err(_) => frame[delta as usize..].to_vec(),
+                };
+                forward.write(&mut FrameMut::new(&mut moved)).expect("room");
+                // The last byte of the destination's address is its node.
+                node = moved[33] as u16;
+                shim = Frame::new(&moved).read::<Shim>(42);
+                frame = moved;
+            }
+        }
+    }
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        (0..2_u16).prop_map(|cpu| Place::Local { cpu }),
+        (1..=NODES).prop_map(|node| Place::Remote { node }),
+    ]
+}
+
+fn belief() -> impl Strategy<Value = Belief> {
+    let fence = prop_oneof![
+        4 => (1..4_u32).prop_map(|epoch| Fence::new(epoch, NOW + 1)),
+        1 => (1..4_u32).prop_map(|epoch| Fence::new(epoch, NOW)),
+    ];
+    let entry = (place(), 1..4_u32, 0..5_u64)
+        .prop_map(|(place, epoch, version)| (Entry { place, epoch }, version));
+    (
+        0..=NODES,
+        0..=NODES,
+        1..5_u32,
+        proptest::option::of(entry),
+        fence,
+        prop::array::uniform4(0..4_u32),
+    )
+        .prop_map(|(owner, previous, revision, entry, fence, epochs)| Belief {
+            owner,
+            previous,
+            revision,
+            entry,
+            fence,
+            epochs,
+        })
+}
+
+fn hosts(beliefs: &[Belief]) -> Vec<Host> {
+    let (_, key) = session();
+    beliefs.iter().zip(1..).map(|(belief, node)| Host::new(node, belief, key)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, ..config() })]
+
+    #[test]
+    fn whatever_nodes_believe_a_packets_way_ends_and_only_an_owner_delivers(
+        beliefs in vec(belief(), NODES as usize),
+        first in 1..=NODES,
+        opens: bool,
+    ) {
+        let frame = client_frame(opens);
+        let way = travel(&hosts(&beliefs), first, &frame);
+        let (last, forwards) = way.steps.split_last().expect("at least one step");
+        prop_assert!(forwards.len() <= HOPS as usize);
+        prop_assert!(forwards.iter().all(|step| !step.verdict.is_reject()));
+        prop_assert_eq!(last.verdict.is_reject(), way.delivered.is_none());
+        // Nobody forwards again but on newer knowledge, or to ask the slot's previous owner.
+        for step in forwards {
+            let Some(shim) = step.shim else { continue };
+            let belief = &beliefs[step.node as usize - 1];
+            let newer_version = belief.entry.is_some_and(|(_, version)| version > shim.version.get());
+            prop_assert!(match step.verdict {
+                Verdict::ForwardRow => newer_version,
+                Verdict::ForwardSlot => belief.revision > shim.revision.get(),
+                Verdict::SecondChance => {
+                    belief.revision >= shim.revision.get() && !shim.is_second_chance()
+                }
+                _ => false,
+            }, "{:?}", way.steps);
+        }
+        let Some((node, cpu, delivered)) = way.delivered else { return Ok(()) };
+        let belief = &beliefs[node as usize - 1];
+        prop_assert!(belief.fence.is_open(NOW), "delivered behind the fence");
+        match (last.verdict, belief.entry) {
+            (Verdict::Local, Some((Entry { place, epoch }, version))) => {
+                prop_assert_eq!(place, Place::Local { cpu: cpu as u16 });
+                prop_assert_eq!(epoch, belief.fence.epoch());
+                if let Some(shim) = last.shim {
+                    prop_assert!([0, epoch].contains(&shim.epoch.get()));
+                    prop_assert!([0, version].contains(&shim.version.get()));
+                }
+            }
+            (Verdict::New, None) => {
+                prop_assert!(opens);
+                prop_assert_eq!(belief.owner, node);
+                prop_assert!(last.shim.is_none_or(|shim| shim.revision.get() <= belief.revision));
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+        // Forwarding changes MAC addresses and nothing else.
+        prop_assert_eq!(&delivered[12..], &frame[12..]);
+    }
+
+    #[test]
+    fn nodes_that_agree_deliver_at_the_owner_after_one_forward_at_most(
+        owner in 1..=NODES,
+        first in 1..=NODES,
+        revision in 1..5_u32,
+        opens: bool,
+        version in 1..9_u64,
+    ) {
+        let agreed = Belief {
+            owner,
+            previous: 0,
+            revision,
+            entry: None,
+            fence: Fence::new(1, NOW + 1),
+            epochs: [1; 4],
+        };
+        let mut beliefs = [agreed; NODES as usize];
+        if !opens {
+            let entry = Entry { place: Place::Local { cpu: 1 }, epoch: 1 };
+            beliefs[owner as usize - 1].entry = Some((entry, version));
+        }
+        let way = travel(&hosts(&beliefs), first, &client_frame(opens));
+        prop_assert_eq!(way.steps.len(), if first == owner { 1 } else { 2 });
+        prop_assert_eq!(way.delivered.map(|(node, ..)| node), Some(owner));
+    }
+
+    #[test]
+    fn a_session_that_stayed_behind_is_found_by_its_second_chance(
+        (owner, previous) in (1..=NODES, 1..=NODES).prop_filter("a move", |(to, from)| to != from),
+        first in 1..=NODES,
+        knows: bool,
+    ) {
+        let agreed = Belief {
+            owner,
+            previous,
+            revision: 2,
+            entry: None,
+            fence: Fence::new(1, NOW + 1),
+            epochs: [1; 4],
+        };
+        let mut beliefs = [agreed; NODES as usize];
+        if knows {
+            let entry = Entry { place: Place::Local { cpu: 1 }, epoch: 1 };
+            beliefs[previous as usize - 1].entry = Some((entry, 1));
+        }
+        let way = travel(&hosts(&beliefs), first, &client_frame(false));
+        let verdict = way.steps.last().expect("at least one step").verdict;
+        if knows {
+            prop_assert_eq!(verdict, Verdict::Local);
+            prop_assert_eq!(way.delivered.map(|(node, ..)| node), Some(previous));
+        } else {
+            prop_assert_eq!(verdict, Verdict::SecondChanceMissed);
+        }
+    }
+}
