@@ -6,10 +6,12 @@
 
 use crate::{
     frame::{Frame, FrameMut},
-    node::{Address, LinkRow},
+    node::{Address, LinkRow, NextHop, NodeRow},
     parse::{Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, UDP},
     service::ENCAP_PORT,
     shim::{SHIM, Shim},
+    tables::Tables,
+    verdict::Verdict,
 };
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes};
@@ -23,26 +25,33 @@ pub const OVERHEAD_V4: usize = IPV4 + UDP + SHIM;
 /// Bytes that the encapsulation adds to a client's IP packet over an IPv6 underlay.
 pub const OVERHEAD_V6: usize = IPV6 + UDP + SHIM;
 
-/// The way to another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Underlay {
-    /// The link that leads there.
-    pub link: LinkRow,
-    /// The next hop's MAC address.
-    pub next_hop: [u8; 6],
-    /// The node's address.
-    pub destination: Address,
-}
-
-/// A packet to be sent to another node.
+/// A packet that another node is to have: what the decision found out. Kept small, as every
+/// packet's decision carries the room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// Where the client's IP packet starts in the frame as it arrived.
-    pub inner: usize,
-    inner_length: u16,
-    underlay: Underlay,
+    /// The node.
+    pub node: u16,
+    /// How often it may still be forwarded.
+    pub hops: u8,
+    /// Whether the node is asked as the slot's previous owner.
+    pub second_chance: bool,
+    /// The revision of the slot's placement.
+    pub revision: u32,
+    /// The session's state_version; 0 if it is not known.
+    pub version: u64,
+    /// A hash of the session: spreads sessions over paths and receive queues.
+    pub entropy: u64,
+}
+
+/// How the packet gets there: what [`Forward`] leads to in the tables.
+pub struct Plan<'a> {
+    node: &'a NodeRow,
+    link: &'a LinkRow,
+    next_hop: NextHop,
     shim: Shim,
-    /// The outer source port: spreads sessions over paths and receive queues.
+    /// Where the client's IP packet starts in the frame as it arrived.
+    inner: usize,
+    inner_length: u16,
     source_port: u16,
     /// The one's complement sum of the inner packet, for the outer checksum; 0 leaves that out.
     inner_sum: u32,
@@ -116,47 +125,60 @@ const _: () = assert!(HEAD_V4 == ETHERNET + OVERHEAD_V4);
 const _: () = assert!(HEAD_V6 == ETHERNET + OVERHEAD_V6);
 
 impl Forward {
-    /// Plans the encapsulation of `datagram`; `None` if the packet would not fit the link.
+    /// Finds the way to the node, or the reason why there is none.
     #[inline(always)]
-    pub(crate) fn new(
+    pub fn plan<'a, T: Tables>(
+        &self,
         frame: &Frame,
         datagram: &Datagram,
-        underlay: Underlay,
-        shim: Shim,
-        entropy: u64,
-    ) -> Option<Self> {
-        let is_v4 = underlay.destination.v4().is_some();
-        let overhead = if is_v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        if datagram.ip_length + overhead > underlay.link.mtu as usize {
-            return None;
+        tables: &'a T,
+    ) -> Result<Plan<'a>, Verdict> {
+        let local = tables.local().ok_or(Verdict::NotReady)?;
+        let node = tables.node(self.node).ok_or(Verdict::NoNextHop)?;
+        let next_hop = node.next_hop();
+        if !node.is_present() || !next_hop.is_known() {
+            return Err(Verdict::NoNextHop);
         }
-        Some(Self {
-            inner: datagram.ip,
-            inner_length: datagram.ip_length as u16,
-            underlay,
-            shim,
-            source_port: 0xc000 | entropy as u16 & 0x3fff,
+        let link = tables.link(next_hop.link()).ok_or(Verdict::NoNextHop)?;
+        let is_v4 = node.address.v4().is_some();
+        let overhead = if is_v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        let Datagram { ip, ip_length, .. } = *datagram;
+        if ip_length + overhead > link.mtu as usize {
+            return Err(Verdict::TooBig);
+        }
+        let (hops, revision, epoch) = (self.hops, self.revision, node.epoch());
+        let sender = local.identity().node;
+        Ok(Plan {
+            node,
+            link,
+            next_hop,
+            shim: Shim::new(hops, sender, revision, epoch, self.version, self.second_chance),
+            inner: ip,
+            inner_length: ip_length as u16,
+            source_port: 0xc000 | self.entropy as u16 & 0x3fff,
             inner_sum: if is_v4 { 0 } else { inner_sum(frame, datagram) },
         })
     }
+}
 
+impl Plan<'_> {
     /// The interface to send on.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
-        self.underlay.link.ifindex
+        self.link.ifindex
     }
 
-    /// How far the head of the frame moves before [`Forward::write`]: negative to grow.
+    /// How far the head of the frame moves before [`Plan::write`]: negative to grow.
     #[inline(always)]
     pub fn head_delta(&self) -> i32 {
-        let head = if self.underlay.destination.v4().is_some() { HEAD_V4 } else { HEAD_V6 };
+        let head = if self.node.address.v4().is_some() { HEAD_V4 } else { HEAD_V6 };
         self.inner as i32 - head as i32
     }
 
     /// Writes the new head; `None` if the frame is too short for it, and nothing is written.
     #[inline(always)]
     pub fn write(&self, frame: &mut FrameMut) -> Option<()> {
-        match self.underlay.destination.v4() {
+        match self.node.address.v4() {
             Some(destination) => frame.write(0, self.head_v4(destination)),
             None => frame.write(0, self.head_v6()),
         }
@@ -164,7 +186,7 @@ impl Forward {
 
     #[inline(always)]
     fn head_v4(&self, destination: u32) -> HeadV4 {
-        let source = self.underlay.link.source.v4().unwrap_or(0);
+        let source = self.link.source.v4().unwrap_or(0);
         let total_length = self.inner_length + OVERHEAD_V4 as u16;
         // The sum of what never changes: version and length, don't-fragment, TTL and protocol.
         let constant = 0x4500 + 0x4000 + ((TTL as u32) << 8 | PROTOCOL_UDP as u32);
@@ -192,8 +214,8 @@ impl Forward {
     #[inline(always)]
     fn head_v6(&self) -> HeadV6 {
         let length = self.inner_length + (UDP + SHIM) as u16;
-        let source = self.underlay.link.source;
-        let destination = self.underlay.destination;
+        let source = self.link.source;
+        let destination = self.node.address;
         let checksum = if self.inner_sum == 0 {
             // A tunnel may go without a checksum over IPv6 (RFC 6935) where the inner packet has
             // none that could be built upon.
@@ -230,8 +252,8 @@ impl Forward {
     #[inline(always)]
     fn ethernet(&self, ethertype: u16) -> Ethernet {
         Ethernet {
-            destination: self.underlay.next_hop,
-            source: self.underlay.link.mac,
+            destination: self.next_hop.mac(),
+            source: self.link.mac,
             ethertype: U16::new(ethertype),
         }
     }

@@ -107,6 +107,17 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// No datagram.
+    pub const NONE: Self = Self {
+        source: Address([0; 2]),
+        destination: Address([0; 2]),
+        port: 0,
+        ip: 0,
+        ip_length: 0,
+        udp: 0,
+        payload_length: 0,
+    };
+
     /// Where the UDP payload starts.
     #[inline(always)]
     pub fn payload(&self) -> usize {

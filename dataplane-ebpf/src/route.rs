@@ -3,10 +3,10 @@
 
 use crate::{
     dissect::{Dissected, Payload, dissect},
-    encap::{Forward, Underlay},
+    encap::Forward,
     frame::Frame,
     local::{Identity, LocalRow},
-    node::{Address, LinkRow},
+    node::Address,
     parse::{Datagram, ETHERNET, IPV4, IPV6, Parsed, UDP, parse_frame, parse_ip},
     service::{ServiceRow, kind},
     shim::{HOPS, SHIM, Shim},
@@ -26,6 +26,8 @@ pub struct Decision {
     pub service: u16,
     /// What to do.
     pub action: Action,
+    /// The datagram in the frame as it arrived; empty where the decision needed none.
+    pub datagram: Datagram,
 }
 
 /// What to do with a packet.
@@ -39,8 +41,8 @@ pub enum Action {
     Deliver {
         /// The CPU.
         cpu: u32,
-        /// Set if the packet was forwarded to this node: where its own IP header starts.
-        inner: Option<usize>,
+        /// Whether another node has forwarded it, so that its encapsulation must go.
+        forwarded: bool,
     },
     /// Send it to another node.
     Forward(Forward),
@@ -103,7 +105,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     let Some(slot) = tables.slot(key.slot) else {
         return Decision::reject(Verdict::NotReady, service.service);
     };
-    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide(frame)
+    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide()
 }
 
 /// A packet that cannot be read is refused if its address is a service's, and is none of our
@@ -171,7 +173,7 @@ fn unwrap<'a, T: Tables>(
 
 impl<T: Tables> Packet<'_, T> {
     #[inline(always)]
-    fn decide(&self, frame: &Frame) -> Decision {
+    fn decide(&self) -> Decision {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
                 Lookup::Hit { bits, detail, generation } => {
@@ -180,14 +182,14 @@ impl<T: Tables> Packet<'_, T> {
                     };
                     return match entry.place {
                         Place::Local { cpu } => self.local(cpu, entry.epoch, detail, generation),
-                        Place::Remote { node } => self.row(frame, node, detail, generation),
+                        Place::Remote { node } => self.row(node, detail, generation),
                     };
                 }
                 Lookup::Torn => return self.reject(Verdict::EntryTorn),
                 Lookup::Miss => {}
             }
         }
-        if self.slot.owner() == self.identity.node { self.unknown(frame) } else { self.away(frame) }
+        if self.slot.owner() == self.identity.node { self.unknown() } else { self.away() }
     }
 
     /// The session table says that this node owns the session.
@@ -229,7 +231,7 @@ impl<T: Tables> Packet<'_, T> {
 
     /// The session table says that another node owns the session.
     #[inline(always)]
-    fn row(&self, frame: &Frame, node: u16, detail: u32, generation: u16) -> Decision {
+    fn row(&self, node: u16, detail: u32, generation: u16) -> Decision {
         let version = self.tables.detail(detail).and_then(|row| row.version(generation));
         let Some(version) = version else {
             return self.reject(Verdict::EntryTorn);
@@ -239,12 +241,12 @@ impl<T: Tables> Packet<'_, T> {
         {
             return self.reject(Verdict::NotNewer);
         }
-        self.forward(frame, node, Verdict::ForwardRow, version)
+        self.forward(node, Verdict::ForwardRow, version)
     }
 
     /// The slot is this node's, and the session table has no entry.
     #[inline(always)]
-    fn unknown(&self, frame: &Frame) -> Decision {
+    fn unknown(&self) -> Decision {
         if let Some(shim) = self.shim {
             if shim.revision.get() > self.slot.revision() {
                 return self.reject(Verdict::PlacementOld);
@@ -258,14 +260,14 @@ impl<T: Tables> Packet<'_, T> {
             return self.new_session();
         }
         if self.slot.previous() != 0 {
-            return self.forward(frame, self.slot.previous(), Verdict::SecondChance, 0);
+            return self.forward(self.slot.previous(), Verdict::SecondChance, 0);
         }
         self.reject(Verdict::NoSession)
     }
 
     /// The slot is another node's, and the session table has no entry.
     #[inline(always)]
-    fn away(&self, frame: &Frame) -> Decision {
+    fn away(&self) -> Decision {
         if let Some(shim) = self.shim
             && self.slot.revision() <= shim.revision.get()
         {
@@ -278,7 +280,7 @@ impl<T: Tables> Packet<'_, T> {
         if self.slot.owner() == 0 {
             return self.reject(Verdict::NoOwner);
         }
-        self.forward(frame, self.slot.owner(), Verdict::ForwardSlot, 0)
+        self.forward(self.slot.owner(), Verdict::ForwardSlot, 0)
     }
 
     #[inline(always)]
@@ -300,45 +302,30 @@ impl<T: Tables> Packet<'_, T> {
 
     #[inline(always)]
     fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
-        let inner = if self.shim.is_some() { Some(self.datagram.ip) } else { None };
-        Decision { verdict, service: self.service.service, action: Action::Deliver { cpu, inner } }
+        self.decision(verdict, Action::Deliver { cpu, forwarded: self.shim.is_some() })
     }
 
     #[inline(always)]
-    fn forward(&self, frame: &Frame, node: u16, verdict: Verdict, version: u64) -> Decision {
+    fn forward(&self, node: u16, verdict: Verdict, version: u64) -> Decision {
         let hops = match self.shim {
             None => HOPS - 1,
             Some(shim) if shim.hops > 0 => shim.hops - 1,
             Some(_) => return self.reject(Verdict::HopLimit),
         };
-        let Some(row) = self.tables.node(node) else {
-            return self.reject(Verdict::NoNextHop);
-        };
-        let next_hop = row.next_hop();
-        if !row.is_present() || !next_hop.is_known() {
-            return self.reject(Verdict::NoNextHop);
-        }
-        let Some(link): Option<&LinkRow> = self.tables.link(next_hop.link()) else {
-            return self.reject(Verdict::NoNextHop);
-        };
-        let second_chance = matches!(verdict, Verdict::SecondChance);
-        let shim = Shim::new(
+        let forward = Forward {
+            node,
             hops,
-            self.identity.node,
-            self.slot.revision(),
-            row.epoch(),
+            second_chance: matches!(verdict, Verdict::SecondChance),
+            revision: self.slot.revision(),
             version,
-            second_chance,
-        );
-        let underlay = Underlay { link: *link, next_hop: next_hop.mac(), destination: row.address };
-        match Forward::new(frame, &self.datagram, underlay, shim, self.key.hash) {
-            Some(forward) => Decision {
-                verdict,
-                service: self.service.service,
-                action: Action::Forward(forward),
-            },
-            None => self.reject(Verdict::TooBig),
-        }
+            entropy: self.key.hash,
+        };
+        self.decision(verdict, Action::Forward(forward))
+    }
+
+    #[inline(always)]
+    fn decision(&self, verdict: Verdict, action: Action) -> Decision {
+        Decision { verdict, service: self.service.service, action, datagram: self.datagram }
     }
 
     #[inline(always)]
@@ -349,11 +336,12 @@ impl<T: Tables> Packet<'_, T> {
 
 impl Decision {
     /// Not for a service.
-    pub const PASS: Self = Self { verdict: Verdict::Pass, service: 0, action: Action::Pass };
+    pub const PASS: Self =
+        Self { verdict: Verdict::Pass, service: 0, action: Action::Pass, datagram: Datagram::NONE };
 
     /// A refusal.
     #[inline(always)]
     pub const fn reject(verdict: Verdict, service: u16) -> Self {
-        Self { verdict, service, action: Action::Drop }
+        Self { verdict, service, action: Action::Drop, datagram: Datagram::NONE }
     }
 }

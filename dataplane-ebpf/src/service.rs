@@ -3,7 +3,7 @@
 use crate::node::Address;
 
 /// Rows of the `SERVICES` map; a power of two.
-pub const SERVICE_ROWS: usize = 1024;
+pub const SERVICE_ROWS: usize = 4096;
 
 /// How many services a node can serve, and one row of counters each. Index 0 is "no service".
 pub const SERVICES: usize = 64;

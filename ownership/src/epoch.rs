@@ -22,11 +22,7 @@ impl Epoch {
 
     /// The epoch with this number, if it is one.
     pub const fn new(number: u32) -> Option<Self> {
-        if number == 0 || number > Self::MAX.0 {
-            None
-        } else {
-            Some(Self(number))
-        }
+        if number == 0 || number > Self::MAX.0 { None } else { Some(Self(number)) }
     }
 
     /// The number.
@@ -36,11 +32,7 @@ impl Epoch {
 
     /// The next epoch; there is no way back, and none around the end.
     pub const fn next(self) -> Result<Self, EpochsExhausted> {
-        if self.0 == Self::MAX.0 {
-            Err(EpochsExhausted)
-        } else {
-            Ok(Self(self.0 + 1))
-        }
+        if self.0 == Self::MAX.0 { Err(EpochsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
 }
 

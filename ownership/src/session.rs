@@ -33,9 +33,7 @@ impl FromStr for SessionId {
 
     fn from_str(text: &str) -> Result<Self, BadSessionId> {
         let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = digits
-            .then(|| u128::from_str_radix(text, 16).ok())
-            .flatten();
+        let number = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
         match number {
             Some(number) => Ok(Self(number.to_be_bytes())),
             None => Err(BadSessionId(text.to_owned())),
@@ -53,12 +51,9 @@ mod tests {
         let id: SessionId = text.parse().unwrap();
         assert_eq!(id.bytes()[..3], [0x00, 0x11, 0x22]);
         assert_eq!(id.to_string(), text);
-        for bad in [
-            "",
-            "0011",
-            "+0112233445566778899aabbccddeeff",
-            "zz112233445566778899aabbccddeeff",
-        ] {
+        for bad in
+            ["", "0011", "+0112233445566778899aabbccddeeff", "zz112233445566778899aabbccddeeff"]
+        {
             assert!(bad.parse::<SessionId>().is_err(), "{bad}");
         }
     }

@@ -8,11 +8,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 fn member(index: u16, weight: u32) -> Member {
-    Member {
-        index: NodeIndex::new(index).unwrap(),
-        name: format!("node-{index}"),
-        weight,
-    }
+    Member { index: NodeIndex::new(index).unwrap(), name: format!("node-{index}"), weight }
 }
 
 fn plan(members: &[Member]) -> Placement {
@@ -21,11 +17,8 @@ fn plan(members: &[Member]) -> Placement {
 
 /// One to twelve members with distinct indices and weights of 1 to 400.
 fn members() -> impl Strategy<Value = Vec<Member>> {
-    prop::collection::hash_map(1..200_u16, 1..400_u32, 1..12).prop_map(|map| {
-        map.into_iter()
-            .map(|(index, weight)| member(index, weight))
-            .collect()
-    })
+    prop::collection::hash_map(1..200_u16, 1..400_u32, 1..12)
+        .prop_map(|map| map.into_iter().map(|(index, weight)| member(index, weight)).collect())
 }
 
 proptest! {
@@ -105,10 +98,7 @@ fn a_thousand_members_all_get_slots() {
         *shares.entry(slot.owner.unwrap()).or_default() += 1;
     }
     assert_eq!(shares.len(), 1_000);
-    assert!(
-        shares.values().all(|&share| (20..120).contains(&share)),
-        "{shares:?}"
-    );
+    assert!(shares.values().all(|&share| (20..120).contains(&share)), "{shares:?}");
 }
 
 #[test]
@@ -120,28 +110,13 @@ fn a_slot_moves_once_at_a_time() {
     assert!(drained.slots_of(members[0].index).next().is_none());
     // Taking node 2 away as well would move slots whose sessions may still be at node 1.
     let moving = drained.next(&members[2..]);
-    assert!(
-        matches!(moving, Err(PlanError::StillMoving(_))),
-        "{moving:?}"
-    );
+    assert!(matches!(moving, Err(PlanError::StillMoving(_))), "{moving:?}");
     // Node 1 may have them back, though.
     let back = drained.next(&members).unwrap();
-    assert!(
-        back.slots()
-            .iter()
-            .zip(first.slots())
-            .all(|(new, old)| new.owner == old.owner)
-    );
+    assert!(back.slots().iter().zip(first.slots()).all(|(new, old)| new.owner == old.owner));
     let settled = drained.settled().unwrap();
     assert!(settled.slots().iter().all(|slot| slot.previous.is_none()));
-    assert_eq!(
-        settled
-            .next(&members[2..])
-            .unwrap()
-            .slots_of(members[2].index)
-            .count(),
-        SLOTS
-    );
+    assert_eq!(settled.next(&members[2..]).unwrap().slots_of(members[2].index).count(), SLOTS);
 }
 
 #[test]
@@ -152,8 +127,5 @@ fn bad_members_are_refused_with_the_reason() {
     let twice = plan(&[member(1, 1), member(1, 1)]).to_string();
     assert_eq!(twice, "two nodes share the name \"node-1\" or the index 1");
     let heavy = plan(&[member(1, 1_000_001)]).to_string();
-    assert_eq!(
-        heavy,
-        "the weight of node \"node-1\" is 1000001: at most 1000000"
-    );
+    assert_eq!(heavy, "the weight of node \"node-1\" is 1000001: at most 1000000");
 }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use dataplane_ebpf::{
     encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
     frame::{Frame, FrameMut},
+    parse::Datagram,
     route::{Action, Decision, route},
     verdict::Verdict,
 };
@@ -22,12 +23,13 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let Decision { verdict, service, action } = route(&frame(ctx), ingress, &Maps);
+    let Decision { verdict, service, action, datagram } = route(&frame(ctx), ingress, &Maps);
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
-        Action::Deliver { cpu, inner } => deliver(ctx, cpu, inner),
-        Action::Forward(forward) => send(ctx, ingress, &forward),
+        Action::Deliver { cpu, forwarded: false } => redirect_to_cpu(cpu).ok_or(Verdict::NoCpu),
+        Action::Deliver { cpu, forwarded: true } => unwrap(ctx, cpu, datagram.ip),
+        Action::Forward(forward) => send(ctx, ingress, &forward, &datagram),
     };
     let (verdict, result) = match outcome {
         Ok(result) => (verdict, result),
@@ -37,25 +39,30 @@ pub fn steer(ctx: &XdpContext) -> u32 {
     result
 }
 
+/// Takes the encapsulation off, and then delivers.
 #[inline(always)]
-fn deliver(ctx: &XdpContext, cpu: u32, inner: Option<usize>) -> Result<u32, Verdict> {
-    if let Some(inner) = inner {
-        let addresses = mac_addresses(&frame(ctx)).ok_or(Verdict::Malformed)?;
-        move_head(ctx, decapsulation_delta(inner))?;
-        decapsulate(&mut frame_mut(ctx), addresses).ok_or(Verdict::Malformed)?;
-    }
+fn unwrap(ctx: &XdpContext, cpu: u32, inner: usize) -> Result<u32, Verdict> {
+    let addresses = mac_addresses(&frame(ctx)).ok_or(Verdict::Malformed)?;
+    move_head(ctx, decapsulation_delta(inner))?;
+    decapsulate(&mut frame_mut(ctx), addresses).ok_or(Verdict::Malformed)?;
     redirect_to_cpu(cpu).ok_or(Verdict::NoCpu)
 }
 
 #[inline(always)]
-fn send(ctx: &XdpContext, ingress: u32, forward: &Forward) -> Result<u32, Verdict> {
-    move_head(ctx, forward.head_delta())?;
-    forward.write(&mut frame_mut(ctx)).ok_or(Verdict::NoHeadroom)?;
-    if forward.ifindex() == ingress {
+fn send(
+    ctx: &XdpContext,
+    ingress: u32,
+    forward: &Forward,
+    datagram: &Datagram,
+) -> Result<u32, Verdict> {
+    let plan = forward.plan(&frame(ctx), datagram, &Maps)?;
+    move_head(ctx, plan.head_delta())?;
+    plan.write(&mut frame_mut(ctx)).ok_or(Verdict::NoHeadroom)?;
+    if plan.ifindex() == ingress {
         return Ok(xdp_action::XDP_TX);
     }
     // SAFETY: takes numbers only.
-    Ok(unsafe { bpf_redirect(forward.ifindex(), 0) } as u32)
+    Ok(unsafe { bpf_redirect(plan.ifindex(), 0) } as u32)
 }
 
 /// Moves the head of the frame: every pointer into it is void.

@@ -40,25 +40,28 @@ const HEADROOM: usize = 256;
 
 /// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
 pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
-    let Decision { verdict, service, action } = route(&Frame::new(frame), ingress, tables);
+    let Decision { verdict, service, action, datagram } =
+        route(&Frame::new(frame), ingress, tables);
     let (verdict, result, frame) = match action {
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
         Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
-        Action::Deliver { inner: None, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
-        Action::Deliver { inner: Some(inner), .. } => match unwrap(frame, inner) {
+        Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
+        Action::Deliver { forwarded: true, .. } => match unwrap(frame, datagram.ip) {
             Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
             None => (Verdict::Malformed, XdpResult::Drop, frame.to_vec()),
         },
-        Action::Forward(forward) => {
-            let mut moved = move_head(frame, forward.head_delta());
-            let written = forward.write(&mut FrameMut::new(&mut moved));
-            let result =
-                if forward.ifindex() == ingress { XdpResult::Tx } else { XdpResult::Redirect };
-            match written {
-                Some(()) => (verdict, result, moved),
-                None => (Verdict::NoHeadroom, XdpResult::Drop, moved),
+        Action::Forward(forward) => match forward.plan(&Frame::new(frame), &datagram, tables) {
+            Err(verdict) => (verdict, XdpResult::Drop, frame.to_vec()),
+            Ok(plan) => {
+                let mut moved = move_head(frame, plan.head_delta());
+                let tx = plan.ifindex() == ingress;
+                let result = if tx { XdpResult::Tx } else { XdpResult::Redirect };
+                match plan.write(&mut FrameMut::new(&mut moved)) {
+                    Some(()) => (verdict, result, moved),
+                    None => (Verdict::NoHeadroom, XdpResult::Drop, moved),
+                }
             }
-        }
+        },
     };
     Simulated { verdict, service, result, frame }
 }

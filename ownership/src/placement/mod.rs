@@ -21,11 +21,7 @@ impl Revision {
 
     /// The revision with this number, if it is one.
     pub const fn new(number: u32) -> Option<Self> {
-        if number == 0 || number > Self::MAX {
-            None
-        } else {
-            Some(Self(number))
-        }
+        if number == 0 || number > Self::MAX { None } else { Some(Self(number)) }
     }
 
     /// The number.
@@ -35,11 +31,7 @@ impl Revision {
 
     /// The revision after this one.
     pub const fn next(self) -> Result<Self, PlanError> {
-        if self.0 == Self::MAX {
-            Err(PlanError::RevisionsExhausted)
-        } else {
-            Ok(Self(self.0 + 1))
-        }
+        if self.0 == Self::MAX { Err(PlanError::RevisionsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
 }
 
@@ -120,27 +112,15 @@ impl Placement {
         check(members)?;
         let slots = rendezvous::winners(members)
             .into_iter()
-            .map(|owner| SlotOwner {
-                owner: Some(owner),
-                previous: None,
-            })
+            .map(|owner| SlotOwner { owner: Some(owner), previous: None })
             .collect();
         Ok(Self { revision, slots })
     }
 
     /// Every slot to one node, at the first revision.
     pub fn all_to(owner: NodeIndex) -> Self {
-        let slots = vec![
-            SlotOwner {
-                owner: Some(owner),
-                previous: None
-            };
-            SLOTS
-        ];
-        Self {
-            revision: Revision::FIRST,
-            slots: slots.into(),
-        }
+        let slots = vec![SlotOwner { owner: Some(owner), previous: None }; SLOTS];
+        Self { revision: Revision::FIRST, slots: slots.into() }
     }
 
     /// The placement after a change of members: slots that move keep their owner as `previous`.
@@ -159,27 +139,13 @@ impl Placement {
                 new.previous = old.owner;
             }
         }
-        if still_moving > 0 {
-            Err(PlanError::StillMoving(still_moving))
-        } else {
-            Ok(next)
-        }
+        if still_moving > 0 { Err(PlanError::StillMoving(still_moving)) } else { Ok(next) }
     }
 
     /// The placement once every move is complete.
     pub fn settled(&self) -> Result<Self, PlanError> {
-        let slots = self
-            .slots
-            .iter()
-            .map(|slot| SlotOwner {
-                previous: None,
-                ..*slot
-            })
-            .collect();
-        Ok(Self {
-            revision: self.revision.next()?,
-            slots,
-        })
+        let slots = self.slots.iter().map(|slot| SlotOwner { previous: None, ..*slot }).collect();
+        Ok(Self { revision: self.revision.next()?, slots })
     }
 
     /// Its version.
@@ -195,33 +161,18 @@ impl Placement {
     /// The slots that a node owns.
     pub fn slots_of(&self, node: NodeIndex) -> impl Iterator<Item = u16> {
         let owned = move |(_, slot): &(usize, &SlotOwner)| slot.owner == Some(node);
-        self.slots
-            .iter()
-            .enumerate()
-            .filter(owned)
-            .map(|(slot, _)| slot as u16)
+        self.slots.iter().enumerate().filter(owned).map(|(slot, _)| slot as u16)
     }
 }
 
 fn check(members: &[Member]) -> Result<(), PlanError> {
     let (mut names, mut indices) = (BTreeSet::new(), BTreeSet::new());
-    for Member {
-        index,
-        name,
-        weight,
-    } in members
-    {
+    for Member { index, name, weight } in members {
         if !names.insert(name) || !indices.insert(*index) {
-            return Err(PlanError::Duplicate {
-                name: name.clone(),
-                index: *index,
-            });
+            return Err(PlanError::Duplicate { name: name.clone(), index: *index });
         }
         if *weight > WEIGHT_MAX {
-            return Err(PlanError::Weight {
-                name: name.clone(),
-                weight: *weight,
-            });
+            return Err(PlanError::Weight { name: name.clone(), weight: *weight });
         }
     }
     if members.iter().all(|member| member.weight == 0) {

@@ -34,16 +34,8 @@ pub(super) fn winners(members: &[Member]) -> Vec<NodeIndex> {
             let draw = mix(seed ^ (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let score = (negative_log2(draw, &logarithms) * inverse, !draw);
             match best.get_mut(slot) {
-                None => best.push(Best {
-                    score,
-                    owner: member.index,
-                }),
-                Some(best) if score < best.score => {
-                    *best = Best {
-                        score,
-                        owner: member.index,
-                    }
-                }
+                None => best.push(Best { score, owner: member.index }),
+                Some(best) if score < best.score => *best = Best { score, owner: member.index },
                 Some(_) => {}
             }
         }
@@ -101,10 +93,6 @@ mod tests {
             assert!((exact - ours).abs() < 1e-6, "row {row}: {exact} {ours}");
         }
         assert!(negative_log2(u64::MAX, &table) < 1 << (FRACTION - 10));
-        assert_eq!(
-            negative_log2(0, &table) >> FRACTION,
-            63,
-            "a draw of 0 counts as 1"
-        );
+        assert_eq!(negative_log2(0, &table) >> FRACTION, 63, "a draw of 0 counts as 1");
     }
 }
