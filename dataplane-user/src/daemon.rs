@@ -85,7 +85,7 @@ impl Daemon {
             .collect();
         let epoch = state.next_epoch()?;
         let mut node = build(&config, &rows, &links, epoch)?;
-        node.warnings = preflight::warnings(&config, &interfaces);
+        node.warnings = preflight::warnings(&config, &interfaces).await;
         for warning in &node.warnings {
             tracing::warn!("{warning}");
         }
@@ -135,10 +135,11 @@ impl Daemon {
             }
         }
         tracing::info!("stopping");
-        let mut node = lock(&self.node);
-        node.shut();
-        detach(&mut node);
-        drop(node);
+        {
+            let mut node = lock(&self.node);
+            node.shut();
+            detach(&mut node);
+        }
         if let Err(error) = self.next_hops.stop().await {
             tracing::warn!(%error, "the kernel goes on managing neighbours for us");
         }
@@ -241,6 +242,10 @@ fn attach(node: &mut Node, config: &Config) -> Result<(), AttachError> {
         match node.dataplane.attach(&interface.name, interface.mode, pin.as_deref()) {
             Ok(attached) => {
                 tracing::info!(interface = interface.name, mode = ?attached.mode, "attached");
+                if let Some(reason) = &attached.not_native {
+                    tracing::warn!("{reason}");
+                    node.warnings.push(reason.clone());
+                }
                 node.attached.push(attached);
             }
             Err(error) => {
@@ -253,7 +258,7 @@ fn attach(node: &mut Node, config: &Config) -> Result<(), AttachError> {
 }
 
 /// Where the link of an interface is pinned. bpffs allows no dots in names.
-fn pin_path(config: &Config, interface: &str) -> PathBuf {
+pub(crate) fn pin_path(config: &Config, interface: &str) -> PathBuf {
     let name = |text: &str| text.replace('.', "-");
     config.pins.path.join(name(&config.node)).join(name(interface))
 }

@@ -31,6 +31,8 @@ pub struct Attached {
     pub interface: String,
     /// The mode that it got: native or skb.
     pub mode: Mode,
+    /// Why `auto` came out as skb.
+    pub not_native: Option<String>,
     link: Link,
 }
 
@@ -50,7 +52,8 @@ pub enum AttachError {
     /// Another program is there.
     #[error(
         "another XDP program is attached to {0}; `ip link show {0}` names it, \
-         `ip link set {0} xdp off` removes it"
+         `ip link set dev {0} xdp off` (`xdpgeneric off` in skb mode) removes it; if that fails, a \
+         BPF link holds it: end the process that `bpftool link` shows, or remove its pin"
     )]
     Busy(String),
     /// The driver cannot do it.
@@ -62,8 +65,8 @@ pub enum AttachError {
     /// The MTU is too large for the driver's XDP.
     #[error(
         "the driver of {0} refuses XDP as it is set up, most often because its MTU is too large \
-         for one page or its queues are too many; lower the MTU (`ip link set {0} mtu 1500`), see \
-         `dmesg`, or set mode = \"skb\""
+         for one page or its queues are too few; lower the MTU (`ip link set dev {0} mtu 1600`; \
+         a veth takes 3506 at most, on both ends), see `dmesg`, or set mode = \"skb\""
     )]
     Refused(String, #[source] ProgramError),
     /// No privilege.
@@ -101,18 +104,23 @@ impl Dataplane {
         mode: Mode,
         pin: Option<&Path>,
     ) -> Result<Attached, AttachError> {
-        if let Some(path) = pin {
-            if let Some(link) = self.adopt(interface, path)? {
-                let mode = if mode == Mode::Skb { Mode::Skb } else { Mode::Native };
-                return Ok(Attached { interface: interface.to_owned(), mode, link });
-            }
+        if let Some(path) = pin
+            && let Some(link) = self.adopt(interface, path)?
+        {
+            let mode = if mode == Mode::Skb { Mode::Skb } else { Mode::Native };
+            let interface = interface.to_owned();
+            return Ok(Attached { interface, mode, not_native: None, link });
         }
+        let mut not_native = None;
         let (link, mode) = match mode {
             Mode::Native => (self.attach_as(interface, XdpMode::Driver)?, Mode::Native),
             Mode::Skb => (self.attach_as(interface, XdpMode::Skb)?, Mode::Skb),
             Mode::Auto => match self.attach_as(interface, XdpMode::Driver) {
                 Ok(link) => (link, Mode::Native),
-                Err(AttachError::NoNative(_) | AttachError::Refused(..)) => {
+                Err(reason @ (AttachError::NoNative(_) | AttachError::Refused(..))) => {
+                    not_native = Some(format!(
+                        "{interface} runs in the kernel's generic path, many times slower: {reason}"
+                    ));
                     (self.attach_as(interface, XdpMode::Skb)?, Mode::Skb)
                 }
                 Err(error) => return Err(error),
@@ -122,7 +130,7 @@ impl Dataplane {
             None => Link::Held(link),
             Some(path) => Link::Pinned(pin_link(interface, link, path)?),
         };
-        Ok(Attached { interface: interface.to_owned(), mode, link })
+        Ok(Attached { interface: interface.to_owned(), mode, not_native, link })
     }
 
     fn attach_as(&mut self, interface: &str, mode: XdpMode) -> Result<XdpLink, AttachError> {
@@ -198,7 +206,9 @@ fn explain(interface: &str, error: ProgramError) -> AttachError {
         Some(libc::EBUSY | libc::EEXIST) => AttachError::Busy(name),
         Some(libc::EOPNOTSUPP) => AttachError::NoNative(name),
         Some(libc::EPERM | libc::EACCES) => AttachError::Privilege(name),
-        Some(libc::ERANGE | libc::E2BIG | libc::ENOSPC) => AttachError::Refused(name, error),
+        Some(libc::ERANGE | libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => {
+            AttachError::Refused(name, error)
+        }
         _ if matches!(error, ProgramError::XdpError(_)) => AttachError::Refused(name, error),
         _ => AttachError::Other(name, error),
     }

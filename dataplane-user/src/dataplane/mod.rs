@@ -104,7 +104,7 @@ pub enum LoadError {
 }
 
 /// The oldest kernel that has all that the programs use.
-const OLDEST_KERNEL: (u32, u32) = (5, 15);
+pub(crate) const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
 /// The loaded programs, their tables, and what userspace keeps of them.
 pub struct Dataplane {
@@ -385,7 +385,8 @@ fn check_kernel() -> Result<(), LoadError> {
     }
 }
 
-fn parse_release(release: &str) -> Option<(u32, u32)> {
+/// The version at the start of a kernel's release.
+pub(crate) fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -45,7 +45,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use error::Error;
-pub use interfaces::{Interface, Interfaces, UnknownInterface};
+pub use interfaces::{Interface, Interfaces, Peer, UnknownInterface, XdpProgram};
 
 use events::Events;
 use netlink::Netlink;
