@@ -67,6 +67,9 @@ pub struct NodeSection {
     /// Its share of the slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// The only link of this node's on which its packets may arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
 }
 
 /// `[[interfaces]]`
@@ -185,6 +188,7 @@ impl Config {
             index: u16::from(node.index()) + 1,
             address: cluster.underlay_address(node),
             weight: None,
+            interface: None,
         };
         Self {
             node: node.name().to_owned(),

@@ -1,0 +1,112 @@
+//! An application that keeps what it gets: the sockets of a service on one node.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dataplane_user::api::Client as Api;
+use dataplane_user::dataplane::Dataplane;
+
+use crate::config::Service;
+use crate::echo::shared_socket;
+use crate::netns::Namespace;
+use crate::probe;
+
+/// The sockets of a service's data or control port on one node, one for each CPU.
+#[derive(Debug)]
+pub struct Inbox {
+    sockets: BTreeMap<u32, UdpSocket>,
+}
+
+/// A datagram that reached the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The CPU whose socket got it.
+    pub cpu: u32,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// What was sent.
+    pub payload: Vec<u8>,
+}
+
+impl Inbox {
+    /// Makes sockets on `address`, not yet known to any selector.
+    fn bind(namespace: &Namespace, address: SocketAddr, cpus: u32) -> Result<Self> {
+        let socket = |cpu| -> Result<(u32, UdpSocket)> {
+            let socket = namespace.run(|| shared_socket(address))?;
+            socket.set_nonblocking(true).context("making a socket non-blocking")?;
+            Ok((cpu, socket))
+        };
+        Ok(Self { sockets: (0..cpus).map(socket).collect::<Result<_>>()? })
+    }
+
+    /// Hands sockets for a service's data port, or for its control port, to the daemon that listens
+    /// at `daemon`.
+    ///
+    /// # Panics
+    /// When the control port of a service without one is asked for.
+    pub fn open(
+        namespace: &Namespace,
+        daemon: &Path,
+        service: &Service,
+        control: bool,
+        cpus: u32,
+    ) -> Result<Self> {
+        let port = if control {
+            service.control_port.expect("a service with a control port")
+        } else {
+            service.port
+        };
+        let inbox = Self::bind(namespace, SocketAddr::new(service.address, port), cpus)?;
+        let mut api = Api::connect(daemon)?;
+        for (&cpu, socket) in &inbox.sockets {
+            api.add_socket(&service.name, control, cpu, socket.as_fd())
+                .with_context(|| format!("handing over {}'s socket of CPU {cpu}", service.name))?;
+        }
+        Ok(inbox)
+    }
+
+    /// Gives sockets for the data port of service 1 to a data plane without a daemon.
+    pub fn attach(
+        namespace: &Namespace,
+        dataplane: &mut Dataplane,
+        address: SocketAddr,
+        cpus: u32,
+    ) -> Result<Self> {
+        let inbox = Self::bind(namespace, address, cpus)?;
+        for (&cpu, socket) in &inbox.sockets {
+            dataplane.add_socket(1, false, cpu, socket.as_fd())?;
+        }
+        Ok(inbox)
+    }
+
+    /// The next datagram, whichever CPU's, if one comes in time.
+    pub fn receive(&self, limit: Duration) -> Result<Option<Received>> {
+        let mut received = Ok(None);
+        let _ = probe::until(limit, || {
+            received = self.take();
+            !matches!(received, Ok(None))
+        });
+        received
+    }
+
+    /// The next datagram that is there already.
+    pub fn take(&self) -> Result<Option<Received>> {
+        let mut buffer = [0; 2048];
+        for (&cpu, socket) in &self.sockets {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let payload = buffer[..length].to_vec();
+                    return Ok(Some(Received { cpu, from, payload }));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("receiving"),
+            }
+        }
+        Ok(None)
+    }
+}

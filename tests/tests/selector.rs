@@ -1,0 +1,67 @@
+//! The two clocks of the fence, each on its own.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use dataplane_ebpf::dissect::native::{Header, TYPE_DATA, TYPE_OPEN};
+use dataplane_ebpf::verdict::{Admission, Verdict};
+use jumpgate_tests::address::Family;
+use jumpgate_tests::probe;
+use jumpgate_tests::require_root;
+use jumpgate_tests::rig::{self, Rig};
+use jumpgate_tests::topology::Cluster;
+use ownership::Placement;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const HOUR: Duration = Duration::from_secs(3600);
+const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn the_selector_drops_what_is_late_by_the_exact_clock_though_xdp_let_it_in() -> Result<()> {
+    require_root!();
+    for family in Family::ALL {
+        let cluster = Cluster::builder().nodes(1).build()?;
+        let node = &cluster.nodes()[0];
+        let server = SocketAddr::new(cluster.vip(family), 7000);
+        let placement = Placement::all_to(rig::index(node)?);
+        let mut rig = Rig::new(&cluster, node, server, &placement, 7)?;
+        let (session, key) = rig.draw(1);
+        rig.own(key, 1, 1)?;
+        let host = &cluster.clients()[0];
+        let client = host.namespace().run(|| UdpSocket::bind((host.address(family), 0)))?;
+        let send = |kind, mark: u8| -> Result<()> {
+            let (bytes, length) = Header { kind, session, owner: None }.encode();
+            client.send_to(&[&bytes[..length], &[mark]].concat(), server)?;
+            Ok(())
+        };
+
+        // The lease has run out, but not yet by the jiffies that XDP reads.
+        rig.arm(HOUR, NOW);
+        send(TYPE_DATA, 1)?;
+        send(TYPE_OPEN, 2)?;
+        let late = || rig.admission(Admission::Late).is_ok_and(|count| count == 2);
+        ensure!(probe::until(PATIENCE, late), "late: {}", rig.admission(Admission::Late)?);
+        // An id that is known opens nothing, whatever the packet says.
+        ensure!(rig.verdict(Verdict::Local)? == 2 && rig.verdict(Verdict::FenceShut)? == 0);
+
+        // By jiffies it has: nothing gets as far as the selector.
+        rig.arm(NOW, HOUR);
+        send(TYPE_DATA, 3)?;
+        send(TYPE_OPEN, 4)?;
+        let shut = || rig.verdict(Verdict::FenceShut).is_ok_and(|count| count == 2);
+        ensure!(probe::until(PATIENCE, shut), "shut: {}", rig.verdict(Verdict::FenceShut)?);
+        ensure!(rig.verdict(Verdict::Local)? == 2);
+
+        // By neither: what is delivered first is the packet of this step.
+        rig.arm(HOUR, HOUR);
+        send(TYPE_DATA, 5)?;
+        let received = rig.inbox.receive(PATIENCE)?;
+        ensure!(
+            received.as_ref().is_some_and(|got| got.cpu == 1 && got.payload[20] == 5),
+            "{family:?}: {received:?}",
+        );
+        ensure!(rig.admission(Admission::Late)? == 2 && rig.admission(Admission::Delivered)? == 1);
+    }
+    Ok(())
+}
