@@ -3,6 +3,7 @@
 
 use super::{Finding, ethtool};
 use crate::{
+    api::Client,
     config::Config,
     daemon::pin_path,
     dataplane::attach::Mode,
@@ -12,7 +13,6 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     loaded_programs,
 };
-use std::os::unix::net::UnixStream;
 
 /// The largest MTU of a veth's other end with which it takes a native program, with 4 kB pages
 /// (Linux 6.18).
@@ -69,7 +69,7 @@ fn attached(config: &Config, interface: &Interface, program: XdpProgram) -> Find
     let called = loaded_programs().flatten().find(|program| program.id() == id);
     let called = called.and_then(|program| program.name_as_str().map(str::to_owned));
     let is_named_so = called.as_deref().is_none_or(|called| called == "jumpgate");
-    if is_named_so && UnixStream::connect(&config.api.socket).is_ok() {
+    if is_named_so && Client::connect(&config.api.socket).is_ok() {
         return Finding::fine(&subject, "that of the daemon, which is running");
     }
     let Some(called) = called else {

@@ -27,9 +27,13 @@ pub fn check(file: &Path) -> Result<()> {
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
     println!();
     if errors > 0 {
-        bail!("{errors} errors and {warnings} warnings; the answers stand below each of them");
+        bail!(
+            "{} and {}; below each stands what to do",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        );
     }
-    println!("no errors, {warnings} warnings, {} not seen", count(Level::Unseen));
+    println!("no errors, {}, {} not seen", counted(warnings, "warning"), count(Level::Unseen));
     Ok(())
 }
 
@@ -38,4 +42,8 @@ fn show(Finding { level, subject, what, mend }: &Finding) {
     if !mend.is_empty() {
         println!("{:8}  -> {mend}", "");
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
