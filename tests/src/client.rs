@@ -34,6 +34,8 @@ pub struct Counts {
     pub cpu_changes: u64,
     /// Sessions that ever changed their node or CPU.
     pub moved_sessions: u64,
+    /// Answers from another node or CPU than the session's first.
+    pub astray: u64,
     /// Changes of the client's address and port.
     pub rebinds: u64,
 }
@@ -58,6 +60,7 @@ impl AddAssign for Counts {
             node_changes,
             cpu_changes,
             moved_sessions,
+            astray,
             rebinds,
         } = other;
         self.opened += opened;
@@ -70,6 +73,7 @@ impl AddAssign for Counts {
         self.node_changes += node_changes;
         self.cpu_changes += cpu_changes;
         self.moved_sessions += moved_sessions;
+        self.astray += astray;
         self.rebinds += rebinds;
     }
 }
@@ -87,6 +91,7 @@ pub struct Client {
     owner: (u32, u64),
     opened_by: Option<String>,
     place: Option<Place>,
+    home: Option<Place>,
     moved: bool,
     next: u64,
     waiting: HashSet<u64>,
@@ -106,6 +111,7 @@ impl Client {
             owner: (0, 0),
             opened_by: None,
             place: None,
+            home: None,
             moved: false,
             next: 0,
             waiting: HashSet::new(),
@@ -218,6 +224,9 @@ impl Client {
             None => self.opened_by.as_ref() == Some(&place.node),
         };
         let same_cpu = self.place.as_ref().is_none_or(|last| last.cpu == place.cpu);
+        let home = self.home.get_or_insert_with(|| place.clone());
+        let opener_is_home = self.opened_by.as_ref() == Some(&home.node);
+        self.counts.astray += u64::from(!opener_is_home || *home != place);
         self.place = Some(place);
         if same_node && same_cpu {
             return;

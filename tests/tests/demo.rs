@@ -1,0 +1,68 @@
+//! The demo itself, in a short form: it ends well, says so, and says what it needs when it cannot.
+
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use jumpgate_tests::{child, require_root};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+fn demo(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(args);
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn the_demo_keeps_its_promises() -> Result<()> {
+    require_root!();
+    let output = demo(&["--quick"]).output()?;
+    let text = text(&output);
+    ensure!(output.status.success(), "{}:\n{text}", output.status);
+    ensure!(text.contains("Promises kept"), "{text}");
+    let row = |name: &str| -> Result<Vec<String>> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        Ok(line.context(text.clone())?.split_whitespace().map(str::to_owned).collect())
+    };
+    ensure!(row("sessions  ")? == ["60", "60"], "{text}");
+    let moved = row("sessions that ever changed node or CPU")?;
+    ensure!(moved[0] != "0" && moved[1] == "0", "{text}");
+    // There is nobody to look at colours.
+    ensure!(!text.contains('\x1b'), "{text}");
+    Ok(())
+}
+
+#[test]
+fn the_demo_can_be_interrupted() -> Result<()> {
+    require_root!();
+    let mut command = demo(&["--clients", "10"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let demo = child::spawn(command)?;
+    thread::sleep(Duration::from_secs(3));
+    kill(Pid::from_raw(demo.id() as i32), Signal::SIGINT)?;
+    let output = demo.wait_with_output()?;
+    ensure!(output.status.code() == Some(130), "{}:\n{}", output.status, text(&output));
+    ensure!(text(&output).contains("demo: interrupted"), "{}", text(&output));
+    Ok(())
+}
+
+#[test]
+fn without_root_the_demo_says_how_to_start_it() -> Result<()> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let output = demo(&[]).output()?;
+    ensure!(output.status.code() == Some(1), "{}", output.status);
+    ensure!(text(&output).contains("cargo xtask demo"), "{}", text(&output));
+    Ok(())
+}
