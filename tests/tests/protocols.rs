@@ -1,0 +1,256 @@
+//! Packets of every protocol reach the node and CPU of their session, wherever they enter.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dataplane_ebpf::dissect::native::{Header, TYPE_CONTROL, TYPE_DATA};
+use dataplane_user::api::Client as Api;
+use jumpgate_tests::address::Family;
+use jumpgate_tests::config::{Config, Service, Sessions};
+use jumpgate_tests::daemon::Daemon;
+use jumpgate_tests::fleet::Fleet;
+use jumpgate_tests::inbox::{Inbox, Received};
+use jumpgate_tests::require_root;
+use jumpgate_tests::topology::Cluster;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const CPUS: u32 = 2;
+
+/// Daemons on all nodes, with an application that keeps what it gets.
+struct Site {
+    cluster: Cluster,
+    fleet: Fleet,
+    /// By node and whether it is the control port.
+    inboxes: BTreeMap<(usize, bool), Inbox>,
+    service: Service,
+    client: UdpSocket,
+}
+
+impl Site {
+    fn new(family: Family, describe: impl FnOnce(&mut Service)) -> Result<Self> {
+        let cluster = Cluster::builder().underlay(family).build()?;
+        let mut service = Service::native("service", cluster.vip(family), 7000);
+        service.control_port = Some(7001);
+        describe(&mut service);
+        let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
+        let mut inboxes = BTreeMap::new();
+        for (index, node) in cluster.nodes().iter().enumerate() {
+            let mut config = Config::of(&cluster, node, &[service.clone()]);
+            config.sessions = Some(Sessions { cpus: Some(vec![0, 1]), ..Sessions::default() });
+            let daemon = Daemon::start(&cluster, node, &config)?;
+            for control in [false, true] {
+                let inbox =
+                    Inbox::open(node.namespace(), daemon.socket(), &service, control, CPUS)?;
+                inboxes.insert((index, control), inbox);
+            }
+            fleet.daemons.push(daemon);
+        }
+        fleet.wait_for_next_hops()?;
+        let host = &cluster.clients()[0];
+        let client = host.namespace().run(|| UdpSocket::bind((host.address(family), 0)))?;
+        Ok(Self { cluster, fleet, inboxes, service, client })
+    }
+
+    fn api(&self, node: usize) -> Result<Api> {
+        Ok(Api::connect(self.fleet.daemons[node].socket())?)
+    }
+
+    /// Sends a packet by way of every node, to the data or control port, and returns where each
+    /// copy arrived: node, control port, CPU.
+    fn spray(&self, control: bool, packet: &[u8]) -> Result<Vec<(usize, bool, u32)>> {
+        let port = if control { 7001 } else { 7000 };
+        let mut places = Vec::new();
+        for entry in 0..self.cluster.nodes().len() {
+            self.cluster.route_vips_to(&[entry])?;
+            self.client.send_to(packet, SocketAddr::new(self.service.address, port))?;
+            let (place, received) =
+                self.receive()?.with_context(|| format!("from node {entry}: nothing came"))?;
+            ensure!(received.payload == packet, "from node {entry}: {received:?}");
+            ensure!(received.from == self.client.local_addr()?, "{received:?}");
+            places.push(place);
+        }
+        Ok(places)
+    }
+
+    /// The next datagram at any node.
+    fn receive(&self) -> Result<Option<((usize, bool, u32), Received)>> {
+        let mut found = Ok(None);
+        let _ = jumpgate_tests::probe::until(PATIENCE, || {
+            for (&(node, control), inbox) in &self.inboxes {
+                match inbox.take() {
+                    Ok(None) => {}
+                    Ok(Some(received)) => {
+                        found = Ok(Some(((node, control, received.cpu), received)));
+                        return true;
+                    }
+                    Err(error) => {
+                        found = Err(error);
+                        return true;
+                    }
+                }
+            }
+            false
+        });
+        found
+    }
+
+    /// Opens a session on every node and CPU, and demands that the packets made from its minted
+    /// wire id reach exactly that place by every way.
+    fn minted_ids_lead_home(&self, packets: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<()> {
+        for node in 0..self.cluster.nodes().len() {
+            for cpu in 0..CPUS {
+                let mut api = self.api(node)?;
+                let session = api.open("service", cpu)?.session;
+                let id = bytes(&api.mint(&session)?);
+                for packet in packets(&id) {
+                    let places = self.spray(false, &packet)?;
+                    ensure!(
+                        places.iter().all(|place| *place == (node, false, cpu)),
+                        "session of node {node}, CPU {cpu}: {packet:02x?} came to {places:?}",
+                    );
+                }
+                let (control, length) =
+                    Header { kind: TYPE_CONTROL, session: session_bytes(&session), owner: None }
+                        .encode();
+                let places = self.spray(true, &control[..length])?;
+                ensure!(
+                    places.iter().all(|place| *place == (node, true, cpu)),
+                    "session of node {node}, CPU {cpu}: a control message came to {places:?}",
+                );
+            }
+        }
+        ensure!(self.fleet.count("wrong-cpu")? == 0);
+        Ok(())
+    }
+
+    /// Demands that a packet that opens a session comes to one place by every way, and that
+    /// packets with different ids are spread over all nodes.
+    fn openings_agree(&self, packet: impl Fn() -> Vec<u8>) -> Result<()> {
+        let mut nodes = [0; 3];
+        for _ in 0..12 {
+            let places = self.spray(false, &packet())?;
+            ensure!(places.iter().all(|place| *place == places[0]), "{places:?}");
+            nodes[places[0].0] += 1;
+        }
+        // All on one node by chance: five times in a million.
+        ensure!(nodes.iter().filter(|&&count| count > 0).count() > 1, "{nodes:?}");
+        ensure!(self.fleet.count("delivered-new")? == 36);
+        Ok(())
+    }
+
+    fn refuses(&self, packet: &[u8], verdict: &str) -> Result<()> {
+        let before = self.fleet.count(verdict)?;
+        self.client.send_to(packet, SocketAddr::new(self.service.address, 7000))?;
+        let counted = jumpgate_tests::probe::until(PATIENCE, || {
+            self.fleet.count(verdict).is_ok_and(|count| count == before + 1)
+        });
+        ensure!(counted, "{packet:02x?} is not refused with {verdict}");
+        Ok(())
+    }
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let pairs = (0..hexadecimal.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("hex")).collect()
+}
+
+fn session_bytes(hexadecimal: &str) -> [u8; 16] {
+    bytes(hexadecimal).try_into().expect("a SessionID has 16 bytes")
+}
+
+#[test]
+fn quic() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V4, |service| {
+        service.protocol = "quic";
+        service.id_length = Some(8);
+    })?;
+    let long = |first: u8, version: u32, id: &[u8]| {
+        [&[first], &version.to_be_bytes()[..], &[id.len() as u8], id, b"\0rest of it"].concat()
+    };
+    site.minted_ids_lead_home(|id| {
+        vec![
+            [b"\x40", id, b"a short header"].concat(),
+            // The fixed bit may be anything (RFC 9287).
+            [b"\x00", id, b"another"].concat(),
+            // A Handshake packet, and an Initial after the server's first answer.
+            long(0xe0, 1, id),
+            long(0xc0, 1, id),
+            long(0xf0, 0x6b33_43cf, id),
+        ]
+    })?;
+    site.openings_agree(|| long(0xc0, 1, &rand::random::<[u8; 8]>()))?;
+    site.refuses(&[b"\x40".as_slice(), &rand::random::<[u8; 8]>()].concat(), "no-session")?;
+    site.refuses(b"\x40short", "no-wire-id")
+}
+
+#[test]
+fn wireguard() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V6, |service| service.protocol = "wireguard")?;
+    let packet = |kind: u8, length: usize, fields: &[(usize, &[u8])]| {
+        let mut packet = vec![0xaa; length];
+        packet[..4].copy_from_slice(&[kind, 0, 0, 0]);
+        for (at, field) in fields {
+            packet[*at..*at + field.len()].copy_from_slice(field);
+        }
+        packet
+    };
+    site.minted_ids_lead_home(|index| {
+        vec![
+            packet(4, 32, &[(4, index)]),
+            packet(4, 1200, &[(4, index)]),
+            packet(2, 92, &[(8, index)]),
+            packet(3, 64, &[(4, index)]),
+        ]
+    })?;
+    site.openings_agree(|| {
+        let (sender, key) = (rand::random::<[u8; 4]>(), rand::random::<[u8; 32]>());
+        packet(1, 148, &[(4, &sender), (8, &key)])
+    })?;
+    site.refuses(&packet(4, 31, &[]), "no-wire-id")?;
+    site.refuses(&packet(1, 147, &[]), "no-wire-id")
+}
+
+#[test]
+fn an_id_at_an_offset() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V4, |service| {
+        service.protocol = "offset";
+        service.id_offset = Some(3);
+        service.id_length = Some(6);
+    })?;
+    site.minted_ids_lead_home(|id| {
+        vec![[b"abc", id].concat(), [b"xyz", id, b" and more"].concat()]
+    })?;
+    site.refuses(&[7; 9], "no-session")?;
+    site.refuses(&[7; 8], "no-wire-id")
+}
+
+#[test]
+fn unknown_ids_at_an_offset_open_sessions_where_that_is_configured() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V6, |service| {
+        service.protocol = "offset";
+        service.id_length = Some(6);
+        service.unknown = Some("open");
+    })?;
+    site.openings_agree(|| rand::random::<[u8; 10]>().to_vec())
+}
+
+#[test]
+fn native() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V6, |_| {})?;
+    site.minted_ids_lead_home(|id| {
+        let (bytes, length) =
+            Header { kind: TYPE_DATA, session: id.try_into().expect("16 bytes"), owner: None }
+                .encode();
+        vec![bytes[..length].to_vec(), [&bytes[..length], b"payload"].concat()]
+    })?;
+    // Control messages have a port of their own.
+    let (bytes, length) = Header { kind: TYPE_CONTROL, session: [1; 16], owner: None }.encode();
+    site.refuses(&bytes[..length], "no-wire-id")
+}
