@@ -5,6 +5,7 @@
 
 mod measure;
 mod node;
+mod protocols;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -63,6 +64,11 @@ fn hot(rounds: &Rounds, figures: &mut Vec<Figure>) -> Result<()> {
         &frame,
     )?);
     figures.push(local.difference(rounds, "fence_ns", "fence", "no_fence", &frame)?);
+    for case in protocols::cases() {
+        let mut node = Node::new(Sessions::Local(1))?;
+        node.register(&case)?;
+        figures.push(node.difference(rounds, case.name, "steer_undo", "bare_drop", &case.frame)?);
+    }
     let mut remote = Node::new(Sessions::Forwarded(1))?;
     figures.push(remote.difference(
         rounds,
@@ -98,7 +104,7 @@ fn random(rounds: &Rounds, sessions: u64, figures: &mut Vec<Figure>) -> Result<(
     let name = format!("steer_local_{label}_ns");
     figures.push(local.difference(rounds, &name, "steer_random", "draw_random", &frame)?);
     let name = format!("random_read_{label}_ns");
-    figures.push(local.difference(rounds, &name, "random_read", "random_draw", &frame)?);
+    figures.push(local.random_read(rounds, &name, &frame)?);
     let mut remote = Node::new(Sessions::Forwarded(sessions))?;
     let name = format!("forward_encap_{label}_ns");
     figures.push(remote.difference(rounds, &name, "steer_random", "draw_random", &frame)?);

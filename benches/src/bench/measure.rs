@@ -30,6 +30,12 @@ impl Figure {
         Self { name, median: value, lowest: value, highest: value }
     }
 
+    /// The figure of one of `count` equal parts.
+    pub fn divided_by(self, count: f64) -> Self {
+        let Self { name, median, lowest, highest } = self;
+        Self { name, median: median / count, lowest: lowest / count, highest: highest / count }
+    }
+
     /// The figure of these rounds.
     pub fn of(name: &str, mut rounds: Vec<f64>) -> Self {
         rounds.sort_by(f64::total_cmp);

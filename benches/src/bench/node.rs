@@ -1,23 +1,21 @@
 //! A node whose tables are filled for one benchmark.
 
-use crate::measure::{Figure, Rounds, run};
+use crate::{
+    measure::{Figure, Rounds, run},
+    protocols::{Case, services},
+};
 use anyhow::{Context, Result};
 use aya::programs::Xdp;
 use dataplane_ebpf::{
     local::Fence,
     node::{LinkRow, NextHop},
     table::{Entry, Place},
+    wire_id::WireId,
 };
 use dataplane_user::dataplane::{
-    Dataplane, LoadOptions,
-    object::Object,
-    services::{Protocol, Service, rows},
-    wire_address,
+    Dataplane, LoadOptions, object::Object, services::rows, sessions::InsertError, wire_address,
 };
-use jumpgate_benches::{
-    packet::VIP,
-    session::{SEED, key},
-};
+use jumpgate_benches::session::{SEED, key};
 use ownership::{NodeIndex, Placement};
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -42,6 +40,9 @@ pub struct Node {
     pub publish_ms: f64,
 }
 
+/// How many reads `random_reads` makes for each packet.
+const READS: f64 = 16.0;
+
 const SELF: u16 = 1;
 const OTHER: u16 = 2;
 const EPOCH: u32 = 1;
@@ -60,17 +61,10 @@ impl Node {
             queue: 192,
         })
         .context("loading the probe object")?;
-        let service = Service {
-            index: 1,
-            name: "bench".into(),
-            address: VIP.into(),
-            control_port: None,
-            protocol: Protocol::Native,
-            cluster_seed: 7,
-        };
+        let services = services();
         let [this, that] = [SELF, OTHER].map(|index| NodeIndex::new(index).expect("in range"));
         let address = |node: u16| IpAddr::from(Ipv4Addr::new(192, 0, 2, node as u8));
-        let (seed, rows) = rows(std::slice::from_ref(&service), address(SELF))?;
+        let (seed, rows) = rows(&services, address(SELF))?;
         dataplane.set_services(seed, &rows);
         dataplane.set_link(
             0,
@@ -97,7 +91,7 @@ impl Node {
         };
         let mut node = Self { dataplane, publish_ms: 0.0 };
         if let Some(place) = place {
-            node.publish(count, place, service.seed())?;
+            node.publish(count, place, services[0].seed())?;
         }
         node.number_sessions(count)?;
         Ok(node)
@@ -122,6 +116,17 @@ impl Node {
         Ok(())
     }
 
+    /// Publishes the wire id of a case as a local session.
+    pub fn register(&mut self, case: &Case) -> Result<()> {
+        let Some(service) = case.service else { return Ok(()) };
+        let id = WireId::from_bytes(&case.id).context("a wire id of 4 to 20 bytes")?;
+        let entry = Entry { place: Place::Local { cpu: 0 }, epoch: EPOCH };
+        match self.dataplane.insert(id.key(services()[service].seed()), entry, 1) {
+            Ok(()) | Err(InsertError::Taken) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Nanoseconds a packet of one program.
     pub fn absolute(
         &mut self,
@@ -133,6 +138,12 @@ impl Node {
         let program: &Xdp = self.dataplane.program(program)?;
         let times = (0..rounds.count).map(|_| run(program, frame, rounds.repeat));
         Ok(Figure::of(name, times.collect::<Result<_>>()?))
+    }
+
+    /// Nanoseconds that one random read takes from as many lines as the session table has.
+    pub fn random_read(&mut self, rounds: &Rounds, name: &str, frame: &[u8]) -> Result<Figure> {
+        let figure = self.difference(rounds, name, "random_reads", "bare_drop", frame)?;
+        Ok(figure.divided_by(READS))
     }
 
     /// Nanoseconds a packet that `program` takes longer than `base`.

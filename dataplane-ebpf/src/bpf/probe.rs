@@ -49,31 +49,23 @@ pub fn adjust_head_pair(ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// One read that depends on the last one's outcome, from a random line.
+/// How many reads `random_reads` makes for each packet.
+const READS: usize = 16;
+
+/// Reads from random lines, each of which depends on the outcome of the last one.
+///
+/// Many, because a single one would hide behind what the kernel does between two packets.
 #[xdp]
-pub fn random_read(_ctx: XdpContext) -> u32 {
-    let Some(probe) = PROBE.get_ptr_mut(0) else {
-        return xdp_action::XDP_ABORTED;
-    };
+pub fn random_reads(_ctx: XdpContext) -> u32 {
+    let Some(probe) = PROBE.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: one program runs at a time, and userspace only looks when it has ended.
     let probe = unsafe { &mut *probe };
-    let line = (next(probe) >> 32).wrapping_mul(probe[LINES]) >> 32;
-    if let Some(line) = RANDOM.get(line as u32) {
-        probe[STATE] ^= line[0];
+    for _ in 0..READS {
+        let line = (next(probe) >> 32).wrapping_mul(probe[LINES]) >> 32;
+        if let Some(line) = RANDOM.get(line as u32) {
+            probe[STATE] ^= line[0];
+        }
     }
-    xdp_action::XDP_DROP
-}
-
-/// The same without the read: what drawing a line costs.
-#[xdp]
-pub fn random_draw(_ctx: XdpContext) -> u32 {
-    let Some(probe) = PROBE.get_ptr_mut(0) else {
-        return xdp_action::XDP_ABORTED;
-    };
-    // SAFETY: as above.
-    let probe = unsafe { &mut *probe };
-    let line = (next(probe) >> 32).wrapping_mul(probe[LINES]) >> 32;
-    probe[STATE] ^= line & 1;
     xdp_action::XDP_DROP
 }
 
