@@ -119,6 +119,24 @@ fn a_running_daemon_is_not_in_its_own_way() -> Result<()> {
 }
 
 #[test]
+fn a_pinned_program_in_another_mode_than_configured_is_a_warning() -> Result<()> {
+    require_root!();
+    let (cluster, mut config) = fine(Cluster::builder())?;
+    config.interfaces[0].mode = "skb";
+    let mut daemon = Daemon::start(&cluster, &cluster.nodes()[0], &config)?;
+    daemon.kill()?;
+    config.interfaces[0].mode = "native";
+    let (text, is_fine) = check(&cluster, &config)?;
+    ensure!(is_fine);
+    let start = "warning   eth0: attached program: Jumpgate's own, pinned at ";
+    assert_finds(&text, start, "`rm /sys/fs/bpf/jumpgate/a/eth0`");
+    config.interfaces[0].mode = "auto";
+    let (text, _) = check(&cluster, &config)?;
+    ensure!(text.contains("ok        eth0: attached program: "), "{text}");
+    Ok(())
+}
+
+#[test]
 fn an_mtu_too_small_for_the_encapsulation_is_answered_with_the_right_one() -> Result<()> {
     require_root!();
     for (family, needed, largest) in [(Family::V4, 1560, 1440), (Family::V6, 1580, 1420)] {

@@ -75,7 +75,8 @@ pub enum AttachError {
     /// The pin could not be made.
     #[error(
         "pinning the link of {interface} at {} failed; the folder must be on a bpffs: mount one \
-         with `mount -t bpf bpf /sys/fs/bpf`, or set pins.enabled = false (then forwarding ends \
+         (`mount -t bpf bpf /sys/fs/bpf` for the default folder; `jumpgate check FILE` prints the \
+         command for any), or set pins.enabled = false (then forwarding ends \
          with the daemon)",
         path.display()
     )]

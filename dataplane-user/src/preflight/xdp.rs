@@ -13,6 +13,7 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     loaded_programs,
 };
+use std::path::Path;
 
 /// The largest MTU of a veth's other end with which it takes a native program, with 4 kB pages
 /// (Linux 6.18).
@@ -42,7 +43,7 @@ pub(super) async fn findings(
     interfaces: &Interfaces,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
-    found.extend(interface.xdp.map(|program| attached(config, interface, program)));
+    found.extend(interface.xdp.map(|program| attached(config, mode, interface, program)));
     found.push(native(interface, mode));
     if interface.kind.as_deref() == Some("veth") {
         let peer = interfaces.peer(interface).await;
@@ -55,7 +56,7 @@ pub(super) async fn findings(
     found
 }
 
-fn attached(config: &Config, interface: &Interface, program: XdpProgram) -> Finding {
+fn attached(config: &Config, mode: Mode, interface: &Interface, program: XdpProgram) -> Finding {
     let name = &interface.name;
     let subject = format!("{name}: attached program");
     let XdpProgram { id, is_native } = program;
@@ -64,7 +65,7 @@ fn attached(config: &Config, interface: &Interface, program: XdpProgram) -> Find
     if let Ok(link) = PinnedLink::from_pin(&pin)
         && FdLink::from(link).info().is_ok_and(|link| link.program_id() == id)
     {
-        return Finding::fine(&subject, format!("Jumpgate's own, pinned at {}", pin.display()));
+        return pinned(&subject, mode, is_native, &pin);
     }
     let called = loaded_programs().flatten().find(|program| program.id() == id);
     let called = called.and_then(|program| program.name_as_str().map(str::to_owned));
@@ -88,6 +89,20 @@ fn attached(config: &Config, interface: &Interface, program: XdpProgram) -> Find
              end the process that `bpftool link` shows, or remove its pin"
         ),
     )
+}
+
+/// A daemon takes a pinned link over as it is, so its mode stays.
+fn pinned(subject: &str, mode: Mode, is_native: bool, pin: &Path) -> Finding {
+    let pin = pin.display();
+    let is = if is_native { "native" } else { "skb" };
+    match (mode, is_native) {
+        (Mode::Native, false) | (Mode::Skb, true) => Finding::warning(
+            subject,
+            format!("Jumpgate's own, pinned at {pin}, stays in {is} mode, unlike configured"),
+            format!("stop the daemon, then `rm {pin}` (forwarding ends), then start it again"),
+        ),
+        _ => Finding::fine(subject, format!("Jumpgate's own, pinned at {pin}")),
+    }
 }
 
 /// Whether a kind of interface runs XDP in its driver; `None` if only trying tells.
