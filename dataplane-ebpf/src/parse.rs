@@ -219,6 +219,11 @@ fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
     };
     let destination = Address::from_bytes(header.destination);
     let source = Address::from_bytes(header.source);
+    // The tables hold IPv4 addresses as mapped ones. On the wire those are nobody's (RFC 4291
+    // §2.5.5.2 has them for use within a host), and must not pass for a service's or a node's.
+    if destination.v4().is_some() || source.v4().is_some() {
+        return Parsed::Other;
+    }
     let total = IPV6 + header.payload_length.get() as usize;
     let mut header_length = IPV6;
     let mut next = header.next;

@@ -139,9 +139,10 @@ fn unwrap<'a, T: Tables>(
 ) -> Result<Unwrapped<'a>, Verdict> {
     // Nodes send no options, extension headers or tags around a shim. With constants here the
     // verifier need not follow every outer header through every inner one.
+    let is_v4 = outer.destination.v4().is_some();
     let start = match outer.udp {
-        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV4 => ETHERNET + IPV4 + UDP,
-        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV6 => ETHERNET + IPV6 + UDP,
+        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV4 && is_v4 => ETHERNET + IPV4 + UDP,
+        udp if outer.ip == ETHERNET && udp == ETHERNET + IPV6 && !is_v4 => ETHERNET + IPV6 + UDP,
         _ => return Err(Verdict::ShimMalformed),
     };
     if outer.payload_length < SHIM {

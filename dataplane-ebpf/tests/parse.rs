@@ -11,6 +11,7 @@ use dataplane_ebpf::{
 };
 use property::config;
 use proptest::{collection::vec, prelude::*, sample::select};
+use std::net::Ipv4Addr;
 
 /// A valid frame, as the parts it is made of.
 #[derive(Clone, Debug)]
@@ -369,6 +370,17 @@ fn one_vlan_tag_too_many_is_left_alone() {
     let mut parts = plain_v6();
     parts.tags = vec![0x88a8, 0x8100, 0x8100];
     assert_eq!(parse(&parts.build().bytes), Parsed::Other);
+}
+
+#[test]
+fn ipv6_addresses_that_stand_for_ipv4_are_left_alone() {
+    let mapped = Ipv4Addr::new(198, 51, 100, 1).to_ipv6_mapped().octets();
+    let plain = [2; 16];
+    for (source, destination) in [(mapped, plain), (plain, mapped), (mapped, mapped)] {
+        let ip = Ip::V6 { source, destination, extensions: Vec::new() };
+        let parts = Parts { ip, ..plain_v6() };
+        assert_eq!(parse(&parts.build().bytes), Parsed::Other);
+    }
 }
 
 #[test]
