@@ -12,6 +12,7 @@ pub mod address;
 pub mod child;
 pub mod client;
 pub mod config;
+pub mod corpus;
 pub mod daemon;
 pub mod echo;
 pub mod fleet;

@@ -1,0 +1,371 @@
+//! A corpus of packets through the kernel's program and through the decision in userspace, on the
+//! same tables: both must agree in verdict, result and bytes.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::programs::{TestRun, TestRunOptions};
+use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6};
+use dataplane_ebpf::service::SERVICES;
+use dataplane_ebpf::shim::SHIM;
+use dataplane_ebpf::verdict::Verdict;
+use dataplane_user::dataplane::Dataplane;
+use dataplane_user::dataplane::simulate::{Simulated, XdpResult, simulate};
+use jumpgate_tests::address::Family;
+use jumpgate_tests::corpus::packet::{MACS, ones_sum, udp_sum};
+use jumpgate_tests::corpus::tables::{PEER, SELF, State, load, underlay};
+use jumpgate_tests::corpus::{Case, from_clients, from_nodes};
+use jumpgate_tests::links::{End, Link};
+use jumpgate_tests::netns::Namespace;
+use jumpgate_tests::require_root;
+use jumpgate_tests::xdp::{Attached, PASS};
+use nix::net::if_::if_nametoindex;
+
+/// The kernel runs a program on no less than an Ethernet header.
+const SHORTEST: usize = 14;
+
+/// Room for a frame of the links' MTU with encapsulation and metadata around it.
+const LONGEST: usize = 2_048;
+
+/// The loaded programs and where their packets arrive.
+struct Kernel {
+    dataplane: Dataplane,
+    /// The interface that packets arrive on, and another.
+    interfaces: [u32; 2],
+    /// What must have been counted since the programs were loaded.
+    counted: BTreeMap<(u16, &'static str), u64>,
+    runs: u32,
+    time: Duration,
+}
+
+/// What a program did.
+#[derive(Debug, PartialEq, Eq)]
+struct Ran {
+    result: u32,
+    frame: Vec<u8>,
+}
+
+impl Kernel {
+    /// Runs the program once on a packet that arrives on an interface, behind as much metadata.
+    fn run(&mut self, frame: &[u8], ingress: u32, metadata: usize) -> Result<Ran> {
+        let mut data = vec![0xee; metadata];
+        data.extend(frame);
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index,
+        // egress_ifindex.
+        let context = [metadata as u32, data.len() as u32, 0, ingress, 0, 0];
+        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut out = vec![0; LONGEST];
+        let program = self.dataplane.program("jumpgate")?;
+        let start = Instant::now();
+        let ran = program.test_run(TestRunOptions {
+            data_in: Some(&data),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })?;
+        self.time += start.elapsed();
+        self.runs += 1;
+        out.truncate(ran.data_size_out as usize);
+        ensure!(out.len() >= metadata, "the program's frame is shorter than its metadata");
+        Ok(Ran { result: ran.return_value, frame: out.split_off(metadata) })
+    }
+
+    fn count(&self, service: u16, verdict: Verdict) -> Result<u64> {
+        Ok(self.dataplane.counters.verdict(service, verdict)?)
+    }
+
+    /// Runs a frame both ways; fails unless both agree, but for what only the kernel can know.
+    fn agree(
+        &mut self,
+        frame: &[u8],
+        ingress: u32,
+        metadata: usize,
+        in_kernel: Option<Verdict>,
+    ) -> Result<Simulated> {
+        let simulated = simulate(frame, ingress, &self.dataplane.memory);
+        if frame.len() < SHORTEST {
+            return Ok(simulated);
+        }
+        let service = simulated.service;
+        let verdict = in_kernel.unwrap_or(simulated.verdict);
+        let before = self.count(service, verdict)?;
+        let ran = self.run(frame, ingress, metadata)?;
+        let after = self.count(service, verdict)?;
+        if after != before + 1 {
+            bail!(
+                "userspace says {verdict:?} of service {service}, the kernel {:?}",
+                self.surplus()?
+            );
+        }
+        *self.counted.entry((service, verdict.name())).or_default() += 1;
+        if in_kernel.is_some() {
+            ensure!(ran.result == XdpResult::Drop as u32, "dropped, not {}", ran.result);
+            return Ok(simulated);
+        }
+        let userspace = Ran { result: simulated.result as u32, frame: simulated.frame.clone() };
+        ensure!(ran == userspace, "the kernel: {ran:02x?}\nuserspace: {userspace:02x?}");
+        Ok(simulated)
+    }
+
+    /// What was counted and should not have been, or the other way round.
+    fn surplus(&self) -> Result<Vec<(u16, String, i64)>> {
+        let mut surplus = Vec::new();
+        for service in 0..SERVICES as u16 {
+            let counts = self.dataplane.counters.service(service)?.verdicts;
+            for verdict in Verdict::ALL {
+                let count = counts.get(verdict.name()).copied().unwrap_or(0);
+                let known = self.counted.get(&(service, verdict.name())).copied().unwrap_or(0);
+                if count != known {
+                    let more = count.cast_signed() - known.cast_signed();
+                    surplus.push((service, verdict.name().to_owned(), more));
+                }
+            }
+        }
+        Ok(surplus)
+    }
+
+    fn try_case(&mut self, case: &Case) -> Result<Simulated> {
+        case.state.apply(&self.dataplane);
+        let ingress = self.interfaces[usize::from(case.elsewhere)];
+        let done = self.agree(&case.frame, ingress, case.metadata, case.in_kernel)?;
+        let found = (done.verdict, done.service);
+        ensure!(
+            found == (case.verdict, case.service),
+            "expected {:?}, got {found:?}",
+            case.verdict
+        );
+        Ok(done)
+    }
+}
+
+/// Runs `work` in a network of its own with the programs loaded for an underlay.
+fn with_kernel(family: Family, work: impl FnOnce(&mut Kernel) -> Result<()> + Send) -> Result<()> {
+    let namespace = Namespace::new("corpus")?;
+    let mut attached = Vec::new();
+    for [one, other] in [["in0", "out0"], ["in1", "out1"]] {
+        Link::between(End::new(&namespace, one), End::new(&namespace, other)).create()?;
+        // A veth has receive queues that a test run can name only while it runs a program.
+        attached.push(Attached::new(&namespace, one, &PASS)?);
+    }
+    namespace.run(|| {
+        let interfaces = [if_nametoindex("in0")?, if_nametoindex("in1")?];
+        let dataplane = load(family, interfaces)?;
+        let counted = BTreeMap::new();
+        let mut kernel = Kernel { dataplane, interfaces, counted, runs: 0, time: Duration::ZERO };
+        work(&mut kernel)?;
+        let surplus = kernel.surplus()?;
+        ensure!(surplus.is_empty(), "each packet has one verdict, but: {surplus:?}");
+        println!("{} runs of the program, {:?} in all", kernel.runs, kernel.time);
+        Ok(())
+    })
+}
+
+fn overhead(family: Family) -> usize {
+    match family {
+        Family::V4 => OVERHEAD_V4,
+        Family::V6 => OVERHEAD_V6,
+    }
+}
+
+fn corpus(underlay: Family) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for family in Family::ALL {
+        cases.extend(from_clients::cases(family));
+        cases.extend(from_clients::at_the_limit(family, overhead(underlay)));
+        cases.extend(from_nodes::cases(underlay, family));
+    }
+    cases
+}
+
+/// What must be true of a frame that a case leaves behind, checked without the data plane's code.
+fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
+    let forwarded_to_us = case.name.starts_with("node");
+    let arrived_ip = if forwarded_to_us {
+        SHORTEST + outer_headers(&case.frame) + 8 + SHIM
+    } else {
+        ip_offset(&case.frame)
+    };
+    match done.result {
+        XdpResult::Pass | XdpResult::Drop => {
+            ensure!(done.frame == case.frame, "changed a frame that it did not take");
+        }
+        XdpResult::Redirect if done.verdict == Verdict::Local || done.verdict == Verdict::New => {
+            if !forwarded_to_us {
+                ensure!(done.frame == case.frame, "changed a client's frame");
+                return Ok(());
+            }
+            ensure!(done.frame[..12] == MACS, "lost its MAC addresses");
+            ensure!(ip_offset(&done.frame) == SHORTEST, "has tags");
+            ensure!(done.frame[14..] == case.frame[arrived_ip..], "is not the client's packet");
+        }
+        XdpResult::Tx | XdpResult::Redirect => {
+            let inner = encapsulated(&done.frame, family)?;
+            ensure!(inner == &case.frame[arrived_ip..], "is not the client's packet");
+        }
+    }
+    Ok(())
+}
+
+/// Where the IP header starts behind Ethernet and VLAN tags.
+fn ip_offset(frame: &[u8]) -> usize {
+    let mut at = 12;
+    while matches!(frame[at..at + 2], [0x81, 0x00] | [0x88, 0xa8]) {
+        at += 4;
+    }
+    at + 2
+}
+
+fn outer_headers(frame: &[u8]) -> usize {
+    if frame[14] >> 4 == 4 { 20 } else { 40 }
+}
+
+fn be16(frame: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([frame[at], frame[at + 1]])
+}
+
+/// Checks the encapsulation and returns what is inside, with what the frame has behind it.
+fn encapsulated(frame: &[u8], family: Family) -> Result<&[u8]> {
+    ensure!(frame[..5] == [2, 0, 0, 0, 2] && frame[6..11] == [2, 0, 0, 0, 1], "MAC addresses");
+    let ip = &frame[14..];
+    let header = outer_headers(frame);
+    let (source, destination, length): (IpAddr, IpAddr, usize) = match family {
+        Family::V4 => {
+            ensure!(frame[12..14] == [0x08, 0x00] && ip[0] == 0x45 && ip[9] == 17, "IPv4 header");
+            ensure!(ones_sum(&[&ip[..20]]) == 0xffff, "IPv4 checksum");
+            let address =
+                |at: usize| IpAddr::from(Ipv4Addr::from([0, 1, 2, 3].map(|byte| ip[at + byte])));
+            (address(12), address(16), be16(ip, 2).into())
+        }
+        Family::V6 => {
+            ensure!(frame[12..14] == [0x86, 0xdd] && ip[0] == 0x60 && ip[6] == 17, "IPv6 header");
+            let address = |at: usize| -> Result<IpAddr> {
+                Ok(Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16])?).into())
+            };
+            (address(8)?, address(24)?, 40 + usize::from(be16(ip, 4)))
+        }
+    };
+    ensure!(source == underlay(family, SELF), "sent by {source}");
+    ensure!(destination != source, "sent to itself");
+    let udp = &ip[header..length];
+    ensure!(be16(udp, 0) >= 0xc000 && be16(udp, 2) == 7471, "ports");
+    ensure!(usize::from(be16(udp, 4)) == udp.len(), "UDP length");
+    let inner = &udp[8 + SHIM..];
+    if be16(udp, 6) != 0 {
+        ensure!(udp_sum(source, destination, udp) == 0xffff, "outer UDP checksum");
+    } else {
+        ensure!(family == Family::V4 || !sums_up(inner), "an outer checksum was left out");
+    }
+    let shim = &udp[8..8 + SHIM];
+    ensure!(shim[0] & 0xfe == 0x10 && shim[1] < 4 && be16(shim, 2) == SELF, "shim {shim:02x?}");
+    if destination == underlay(family, PEER) {
+        ensure!(shim[8..12] == [0, 0, 0, 3], "the peer's epoch");
+    }
+    Ok(&ip[header + 8 + SHIM..])
+}
+
+/// Whether an outer checksum can be built on the inner one: a checksum, no extension headers and
+/// nothing behind UDP.
+fn sums_up(packet: &[u8]) -> bool {
+    let (udp, is_udp) = match packet[0] >> 4 {
+        4 => (usize::from(packet[0] & 0xf) * 4, packet[9] == 17),
+        _ => (40, packet[6] == 17),
+    };
+    is_udp && be16(packet, udp + 6) != 0 && udp + usize::from(be16(packet, udp + 4)) == packet.len()
+}
+
+fn agree_on_all(family: Family) -> Result<()> {
+    with_kernel(family, |kernel| {
+        let cases = corpus(family);
+        let mut failures = Vec::new();
+        for case in &cases {
+            let tried = kernel
+                .try_case(case)
+                .and_then(|done| check_output(case, &done, family))
+                .with_context(|| case.name.clone());
+            failures.extend(tried.err().map(|error| format!("{error:#}")));
+        }
+        println!("{} cases over {family:?}", cases.len());
+        ensure!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_every_packet_over_ipv4() -> Result<()> {
+    require_root!();
+    agree_on_all(Family::V4)
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_every_packet_over_ipv6() -> Result<()> {
+    require_root!();
+    agree_on_all(Family::V6)
+}
+
+fn agree_on_cut_packets(family: Family) -> Result<()> {
+    with_kernel(family, |kernel| {
+        let mut failures = Vec::new();
+        for case in corpus(family).iter().filter(|case| case.typical) {
+            case.state.apply(&kernel.dataplane);
+            let ingress = kernel.interfaces[0];
+            for length in 0..case.frame.len().min(220) {
+                let tried = kernel
+                    .agree(&case.frame[..length], ingress, 0, None)
+                    .and_then(|done| {
+                        let untouched = done.frame == case.frame[..length];
+                        let kept = matches!(done.result, XdpResult::Pass | XdpResult::Drop);
+                        let whole = length >= whole_length(&case.frame);
+                        ensure!(whole || (kept && untouched), "{done:02x?}");
+                        Ok(())
+                    })
+                    .with_context(|| format!("{}, cut to {length} bytes", case.name));
+                failures.extend(tried.err().map(|error| format!("{error:#}")));
+            }
+        }
+        ensure!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+        Ok(())
+    })
+}
+
+/// Length of a frame without the padding behind its IP packet.
+fn whole_length(frame: &[u8]) -> usize {
+    let ip = ip_offset(frame);
+    match frame[ip] >> 4 {
+        4 => ip + usize::from(be16(frame, ip + 2)),
+        _ => ip + 40 + usize::from(be16(frame, ip + 4)),
+    }
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_packets_cut_at_every_byte_over_ipv4() -> Result<()> {
+    require_root!();
+    agree_on_cut_packets(Family::V4)
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_packets_cut_at_every_byte_over_ipv6() -> Result<()> {
+    require_root!();
+    agree_on_cut_packets(Family::V6)
+}
+
+#[test]
+fn every_verdict_has_its_packet() {
+    let cases = corpus(Family::V4);
+    let seen: HashSet<Verdict> =
+        cases.iter().flat_map(|case| [Some(case.verdict), case.in_kernel]).flatten().collect();
+    let missing: Vec<_> = Verdict::ALL.iter().filter(|verdict| !seen.contains(verdict)).collect();
+    assert!(missing.is_empty(), "no packet for {missing:?}");
+}
+
+#[test]
+fn every_packet_has_a_name_of_its_own() {
+    for family in Family::ALL {
+        let cases = corpus(family);
+        let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+        assert_eq!(names.len(), cases.len());
+        assert!(cases.len() >= 150, "{} cases", cases.len());
+        assert!(cases.iter().any(|case| case.state != State::Ready));
+    }
+}
