@@ -1,6 +1,9 @@
 //! The demo itself, in a short form: it ends well, says so, and says what it needs when it cannot.
 
-use std::process::{Command, Output};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -8,6 +11,9 @@ use anyhow::{Context, Result, ensure};
 use jumpgate_tests::{child, require_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+
+/// Any user but root.
+const NOBODY: u32 = 65534;
 
 fn demo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -46,7 +52,7 @@ fn the_demo_keeps_its_promises() -> Result<()> {
 fn the_demo_can_be_interrupted() -> Result<()> {
     require_root!();
     let mut command = demo(&["--clients", "10"]);
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let demo = child::spawn(command)?;
     thread::sleep(Duration::from_secs(3));
     kill(Pid::from_raw(demo.id() as i32), Signal::SIGINT)?;
@@ -57,11 +63,26 @@ fn the_demo_can_be_interrupted() -> Result<()> {
 }
 
 #[test]
+fn without_a_daemon_the_demo_says_what_is_missing() -> Result<()> {
+    require_root!();
+    let output = demo(&["--quick"]).env("JUMPGATE_BIN", "/nonexistent/jumpgate").output()?;
+    ensure!(output.status.code() == Some(1), "{}", output.status);
+    ensure!(text(&output).contains("JUMPGATE_BIN names /nonexistent/jumpgate"));
+    Ok(())
+}
+
+#[test]
 fn without_root_the_demo_says_how_to_start_it() -> Result<()> {
+    // The build's folder may be closed to others.
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("demo");
+    fs::copy(env!("CARGO_BIN_EXE_demo"), &copy)?;
+    let mut command = Command::new(copy);
     if geteuid().is_root() {
-        return Ok(());
+        command.uid(NOBODY);
     }
-    let output = demo(&[]).output()?;
+    let output = command.output()?;
     ensure!(output.status.code() == Some(1), "{}", output.status);
     ensure!(text(&output).contains("cargo xtask demo"), "{}", text(&output));
     Ok(())

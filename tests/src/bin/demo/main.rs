@@ -66,8 +66,9 @@ fn run(options: &Options) -> Result<bool> {
     let paint = screen.paint();
     let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST_CPUS)) as u16;
     screen.say(&format!(
-        "{} three nodes with {cpus} CPUs each, a router that sprays packets over them by 5-tuple,\n\
-         and {} UDP clients, IPv4 and IPv6, of which two in three change address every second.",
+        "{} three nodes with {cpus} CPUs each, a router that sprays packets over\n\
+         them by 5-tuple, and {} UDP clients, IPv4 and IPv6, of which two in three\n\
+         change their address every second.",
         paint.paint(Style::Title, "Jumpgate demo:"),
         thousands(options.clients().into()),
     ));

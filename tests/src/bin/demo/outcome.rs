@@ -47,27 +47,28 @@ pub enum Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NoSession(n) => write!(f, "{} clients got no session", thousands(n)),
-            Self::Lost(n) => write!(f, "{} packets were never answered", thousands(n)),
-            Self::Duplicates(n) => write!(f, "{} answers came twice", thousands(n)),
-            Self::Stale(n) => write!(f, "{} answers came from an older owner", thousands(n)),
-            Self::Strange(n) => write!(f, "{} packets answered nothing", thousands(n)),
-            Self::Moved(n) => write!(f, "{} sessions changed their node or CPU", thousands(n)),
-            Self::Astray(n) => {
-                write!(f, "{} answers came from another node or CPU", thousands(n))
+        let (what, count) = match *self {
+            Self::NoSession(n) => ("clients without a session", n),
+            Self::Lost(n) => ("packets never answered", n),
+            Self::Duplicates(n) => ("answers that came twice", n),
+            Self::Stale(n) => ("answers of an older owner", n),
+            Self::Strange(n) => ("packets to clients that answer nothing", n),
+            Self::Moved(n) => ("sessions that changed their node or CPU", n),
+            Self::Astray(n) => ("packets away from their session's node or CPU", n),
+            Self::WrongCpu(n) => ("packets on a wrong CPU, by the kernel's count", n),
+            Self::NobodyMoved => {
+                return f.write_str("nothing proved: no client changed its address");
             }
-            Self::WrongCpu(n) => {
-                write!(f, "{} packets were processed on another CPU", thousands(n))
-            }
-            Self::NobodyMoved => f.write_str("nothing was proved: no client changed its address"),
             Self::NothingForwarded => {
-                f.write_str("nothing was proved: no packet had to be forwarded")
+                return f.write_str("nothing proved: no packet had to be forwarded");
             }
-            Self::NothingToCompare => f.write_str(
-                "nothing was proved: without Jumpgate, too, every session stayed where it was",
-            ),
-        }
+            Self::NothingToCompare => {
+                return f.write_str(
+                    "nothing proved: without Jumpgate, too, every session stayed where it was",
+                );
+            }
+        };
+        write!(f, "{what}: {}", thousands(count))
     }
 }
 
@@ -155,6 +156,6 @@ mod tests {
             with.counts.answered = 99;
         });
         assert_eq!(broken, [Broken::Moved(1), Broken::Lost(1)]);
-        assert_eq!(broken[0].to_string(), "1 sessions changed their node or CPU");
+        assert_eq!(broken[0].to_string(), "sessions that changed their node or CPU: 1");
     }
 }

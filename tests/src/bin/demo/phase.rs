@@ -63,6 +63,7 @@ impl Stage<'_> {
         let start = Instant::now();
         let time = self.times[phase as usize];
         let nodes: Vec<_> = self.cluster.nodes().iter().map(Node::name).collect();
+        let mut due = screen.first();
         let mut show = |load: &Load<'_>, tally: &Tally| {
             screen.show(&Progress {
                 phase,
@@ -77,7 +78,6 @@ impl Stage<'_> {
             });
             screen.next()
         };
-        let mut due = start;
         while start.elapsed() < time {
             interrupt::check()?;
             load.tick()?;

@@ -47,7 +47,7 @@ pub fn lines(progress: &Progress<'_>, paint: Paint) -> Vec<String> {
     }
     let Counts { sent, answered, rebinds, moved_sessions, astray, .. } = progress.counts;
     let label = |text| paint.paint(Style::Title, format!("  {text:<10}"));
-    let moved = format!("{} ever changed node or CPU", thousands(moved_sessions));
+    let moved = format!("{} ever moved", thousands(moved_sessions));
     let unanswered = progress.counts.unanswered();
     lines.extend([
         String::new(),

@@ -3,8 +3,8 @@
 use super::text::{Paint, Style, thousands};
 use crate::outcome::{Broken, Column};
 
-const LABEL: usize = 52;
-const NUMBER: usize = 18;
+const LABEL: usize = 46;
+const NUMBER: usize = 17;
 
 /// Says of a row's number whether it should be zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub fn table(without: &Column, with: &Column, paint: Paint) -> String {
         ("sessions that ever changed node or CPU", Kind::Zero, |column| {
             column.counts.moved_sessions
         }),
-        ("packets on another node or CPU than their session's", Kind::Zero, |column| {
+        ("packets away from their session's node or CPU", Kind::Zero, |column| {
             column.counts.astray
         }),
     ];
@@ -44,7 +44,7 @@ pub fn table(without: &Column, with: &Column, paint: Paint) -> String {
     lines.push(format!("{:LABEL$}{none}{forwarded:>NUMBER$}", "packets forwarded between nodes"));
     let wrong = with.tally.wrong_cpu();
     let shown = paint.zero_is_good(wrong, format!("{:>NUMBER$}", thousands(wrong)));
-    lines.push(format!("{:LABEL$}{none}{shown}", "packets that the kernel saw on a wrong CPU"));
+    lines.push(format!("{:LABEL$}{none}{shown}", "packets on a wrong CPU, by the kernel's count"));
     lines.join("\n")
 }
 
@@ -52,8 +52,7 @@ pub fn table(without: &Column, with: &Column, paint: Paint) -> String {
 pub fn outcome(with: &Column, broken: &[Broken], paint: Paint) -> String {
     if broken.is_empty() {
         let what = format!(
-            ": through {} changes of address all {} sessions stayed on their node and CPU, and no \
-             packet was lost.",
+            ": through {} changes of address all {} sessions stayed on\ntheir node and CPU, and no packet was lost.",
             thousands(with.counts.rebinds),
             thousands(with.counts.opened),
         );
@@ -83,8 +82,7 @@ mod tests {
         let broken = outcome(&column, &[Broken::Lost(2), Broken::Moved(1)], Paint(false));
         assert_eq!(
             broken,
-            "Promises broken:\n  - 2 packets were never answered\n  - 1 sessions changed their \
-             node or CPU"
+            "Promises broken:\n  - packets never answered: 2\n  - sessions that changed their node or CPU: 1"
         );
     }
 

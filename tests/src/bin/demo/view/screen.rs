@@ -10,7 +10,7 @@ use super::text::{Paint, cut};
 const REDRAW: Duration = Duration::from_millis(250);
 
 /// How often a plain line is written.
-const LINE: Duration = Duration::from_secs(3);
+const LINE: Duration = Duration::from_secs(2);
 
 /// Standard output. A closed one is no reason to stop: the exit status still tells the outcome.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Screen {
         } else {
             self.say(text);
         }
+    }
+
+    /// When [`Screen::show`] is to be called first, in a part that starts now.
+    pub fn first(&self) -> Instant {
+        Instant::now() + if self.terminal { Duration::ZERO } else { LINE }
     }
 
     /// When [`Screen::show`] is to be called again.
