@@ -56,6 +56,9 @@ pub enum StartError {
     /// About time.
     #[error("reading the kernel's clock failed")]
     Clock(#[from] ClockError),
+    /// About the program's log.
+    #[error("the program's log cannot be read")]
+    Log(#[from] aya_log::Error),
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -75,7 +78,10 @@ pub struct Daemon {
 impl Daemon {
     /// Loads the data plane, opens the fence, attaches the program and listens. Needs root, and a
     /// tokio runtime on a thread in the node's network namespace.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    ///
+    /// With `log_packets` the program logs the verdict of every packet, at level "debug": for a test
+    /// network, not under load.
+    pub async fn start(config: Config, log_packets: bool) -> Result<Self, StartError> {
         let state = StateFolder::open(&config.state.path, &config.node)?;
         let interfaces = Interfaces::read().await?;
         let rows = link_rows(&config, &interfaces)?;
@@ -84,7 +90,10 @@ impl Daemon {
             .map(|(link, interface)| (rows[link as usize].ifindex, (link, interface.name.clone())))
             .collect();
         let epoch = state.next_epoch()?;
-        let mut node = build(&config, &rows, &links, epoch)?;
+        let mut node = build(&config, &rows, &links, epoch, log_packets)?;
+        if log_packets {
+            node.dataplane.follow_log()?;
+        }
         node.warnings = preflight::warnings(&config, &interfaces).await;
         for warning in &node.warnings {
             tracing::warn!("{warning}");
@@ -178,12 +187,14 @@ fn build(
     rows: &[LinkRow],
     links: &BTreeMap<u32, (u8, String)>,
     epoch: ownership::Epoch,
+    log_packets: bool,
 ) -> Result<Node, StartError> {
     let mut dataplane = Dataplane::load(LoadOptions {
         object: Object::Daemon,
         sessions: config.sessions.capacity,
         cpus: config.sessions.cpus.clone(),
         queue: config.sessions.queue,
+        log_packets,
     })?;
     let this = config.this_node();
     let services = config.services();

@@ -66,6 +66,7 @@ impl Rig {
             sessions: 1000,
             cpus: (0..CPUS).collect(),
             queue: 256,
+            log_packets: false,
         })?;
         let underlay = cluster.underlay_address(node);
         let (seed, rows) = rows(std::slice::from_ref(&service), underlay)?;

@@ -9,14 +9,6 @@ use crate::root::as_root;
 /// Builds with optimisation, then replaces this process by the benchmarks.
 pub fn bench(args: &[String]) -> Result<()> {
     let built = build(Profile::Release)?;
-    let bench = binary(
-        &built.objects,
-        Profile::Release,
-        "jumpgate-benches",
-        "bench",
-    )?;
-    exec(
-        built.set_env(&mut as_root(bench)?).args(args),
-        "running the benchmarks",
-    )
+    let bench = binary(&built.objects, Profile::Release, "jumpgate-benches", "bench")?;
+    exec(built.set_env(&mut as_root(bench)?).args(args), "running the benchmarks")
 }

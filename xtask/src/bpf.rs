@@ -98,10 +98,7 @@ fn object(toolchain: &Toolchain, variant: Variant) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo_build();
     describe(&mut cargo, toolchain, variant);
     run(&mut cargo, "building the BPF programs")?;
-    let made = paths::bpf_target()
-        .join(TARGET)
-        .join("release")
-        .join(BINARY);
+    let made = paths::bpf_target().join(TARGET).join("release").join(BINARY);
     let kept = paths::bpf_target().join(variant.file());
     copy_if_changed(&made, &kept)?;
     Ok(kept)
@@ -110,33 +107,19 @@ fn object(toolchain: &Toolchain, variant: Variant) -> Result<PathBuf> {
 /// Adds to a cargo command what describes the BPF build: package, target, flags.
 pub fn describe(cargo: &mut Command, toolchain: &Toolchain, variant: Variant) {
     cargo
-        .args([
-            "--package",
-            PACKAGE,
-            "--bin",
-            BINARY,
-            "--release",
-            "--target",
-            TARGET,
-        ])
+        .args(["--package", PACKAGE, "--bin", BINARY, "--release", "--target", TARGET])
         .args(toolchain.cargo_args())
         .args(variant.args())
         .env("CARGO_TARGET_DIR", paths::bpf_target())
         // This form keeps quotes and spaces inside a flag, and wins over the user's RUSTFLAGS.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            rustflags(toolchain.compiler.llvm, ARCH).join("\u{1f}"),
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain.compiler.llvm, ARCH).join("\u{1f}"));
 }
 
 fn rustflags(llvm: u32, arch: &str) -> Vec<String> {
     let mut flags: Vec<String> = RUSTFLAGS.iter().map(|&flag| flag.to_owned()).collect();
     // aya-ebpf lays out the kernel's pt_regs for the host's architecture.
     flags.push(format!("--cfg=bpf_target_arch=\"{arch}\""));
-    let known = FEATURES
-        .iter()
-        .filter(|(_, since)| llvm >= *since)
-        .map(|(name, _)| *name);
+    let known = FEATURES.iter().filter(|(_, since)| llvm >= *since).map(|(name, _)| *name);
     let features = known.collect::<Vec<_>>().join(",");
     if !features.is_empty() {
         flags.push(format!("-Clink-arg=--cpu-features={features}"));
@@ -164,23 +147,14 @@ mod tests {
 
     #[test]
     fn a_feature_is_asked_for_only_of_an_llvm_that_knows_it() {
-        let asked = |llvm| {
-            rustflags(llvm, "x86_64")
-                .iter()
-                .any(|f| f.contains("misaligned"))
-        };
+        let asked = |llvm| rustflags(llvm, "x86_64").iter().any(|f| f.contains("misaligned"));
         assert!(asked(22) && asked(23) && !asked(21));
     }
 
     #[test]
     fn the_host_architecture_is_told_as_a_quoted_cfg() {
         let flags = rustflags(22, "aarch64");
-        assert!(
-            flags
-                .iter()
-                .any(|flag| flag == "--cfg=bpf_target_arch=\"aarch64\""),
-            "{flags:?}"
-        );
+        assert!(flags.iter().any(|flag| flag == "--cfg=bpf_target_arch=\"aarch64\""), "{flags:?}");
     }
 
     #[test]
@@ -190,13 +164,9 @@ mod tests {
         let (from, to) = (dir.join("from"), dir.join("to.o"));
         fs::write(&from, "one").expect("written");
         copy_if_changed(&from, &to).expect("copied");
-        let before = fs::metadata(&to)
-            .and_then(|meta| meta.modified())
-            .expect("a time");
+        let before = fs::metadata(&to).and_then(|meta| meta.modified()).expect("a time");
         copy_if_changed(&from, &to).expect("left alone");
-        let after = fs::metadata(&to)
-            .and_then(|meta| meta.modified())
-            .expect("a time");
+        let after = fs::metadata(&to).and_then(|meta| meta.modified()).expect("a time");
         assert_eq!(before, after);
 
         fs::write(&from, "two").expect("written");

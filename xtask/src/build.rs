@@ -53,9 +53,7 @@ impl Built {
         &self,
         command: &'a mut std::process::Command,
     ) -> &'a mut std::process::Command {
-        self.objects
-            .set_env(command)
-            .env("JUMPGATE_BIN", &self.jumpgate)
+        self.objects.set_env(command).env("JUMPGATE_BIN", &self.jumpgate)
     }
 }
 
@@ -69,9 +67,7 @@ pub fn build(profile: Profile) -> Result<Built> {
 /// Builds one binary of the workspace, with the BPF objects at hand.
 pub fn binary(objects: &Objects, profile: Profile, package: &str, bin: &str) -> Result<PathBuf> {
     let mut command = cargo();
-    command
-        .args(["build", "--package", package, "--bin", bin])
-        .args(profile.args());
+    command.args(["build", "--package", package, "--bin", bin]).args(profile.args());
     run(objects.set_env(&mut command), &format!("building {bin}"))?;
     Ok(paths::target().join(profile.dir()).join(bin))
 }

@@ -10,11 +10,8 @@ use crate::{lint, setup, test};
 /// A step: its name, as a person would type it, and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: &[Step] = &[
-    ("setup", setup::install),
-    ("lint", lint::lint),
-    ("test", || test::test(Suite::All, false)),
-];
+const STEPS: &[Step] =
+    &[("setup", setup::install), ("lint", lint::lint), ("test", || test::test(Suite::All, false))];
 
 /// Runs every step; stops at the first that fails.
 pub fn ci() -> Result<()> {

@@ -54,15 +54,8 @@ pub fn exec(command: &mut Command, doing: &str) -> Result<()> {
 
 /// What `command` prints, or nothing when it can't be started or fails.
 pub fn output(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether `command` can be started and succeeds; its output is dropped.
@@ -84,21 +77,14 @@ pub fn which(program: &str) -> Option<PathBuf> {
 
 /// Where `cargo install` puts programs.
 pub fn cargo_bin() -> Option<PathBuf> {
-    let home = |name: &str| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let home = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cargo_home = home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo")));
-    home("CARGO_INSTALL_ROOT")
-        .or(cargo_home)
-        .map(|dir| dir.join("bin"))
+    home("CARGO_INSTALL_ROOT").or(cargo_home).map(|dir| dir.join("bin"))
 }
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -109,10 +95,7 @@ mod tests {
     fn a_command_is_shown_as_a_shell_takes_it() {
         let mut command = Command::new("env");
         command.args(["RUSTFLAGS=--cfg a=\"b\"", "cargo", "it's", ""]);
-        assert_eq!(
-            shown(&command),
-            r#"env 'RUSTFLAGS=--cfg a="b"' cargo 'it'\''s' ''"#
-        );
+        assert_eq!(shown(&command), r#"env 'RUSTFLAGS=--cfg a="b"' cargo 'it'\''s' ''"#);
     }
 
     #[test]

@@ -12,8 +12,5 @@ pub fn demo(args: &[String]) -> Result<()> {
     setup::ensure_runnable()?;
     let built = build(Profile::Release)?;
     let demo = binary(&built.objects, Profile::Release, "jumpgate-tests", "demo")?;
-    exec(
-        built.set_env(&mut as_root(demo)?).args(args),
-        "running the demo",
-    )
+    exec(built.set_env(&mut as_root(demo)?).args(args), "running the demo")
 }

@@ -21,9 +21,7 @@ fn host() -> Result<()> {
     let mut command = cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
     // Without the objects: so the build that needs no BPF toolchain is checked as well.
-    command
-        .env_remove("JUMPGATE_BPF_OBJECT")
-        .env_remove("JUMPGATE_BPF_PROBE_OBJECT");
+    command.env_remove("JUMPGATE_BPF_OBJECT").env_remove("JUMPGATE_BPF_PROBE_OBJECT");
     run(&mut command, "checking the host's code")
 }
 
@@ -31,8 +29,5 @@ fn bpf(variant: Variant) -> Result<()> {
     let toolchain = bpf::toolchain()?;
     let mut command = toolchain.cargo_clippy();
     bpf::describe(&mut command, &toolchain, variant);
-    run(
-        command.args(["--", "-Dwarnings"]),
-        "checking the BPF programs",
-    )
+    run(command.args(["--", "-Dwarnings"]), "checking the BPF programs")
 }

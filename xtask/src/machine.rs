@@ -43,29 +43,19 @@ pub enum Packages {
 impl Packages {
     /// Every package manager that we know: its program and its install command.
     const ALL: [(Self, &str, &str); 4] = [
-        (
-            Self::Apt,
-            "apt-get",
-            "apt-get install --no-install-recommends",
-        ),
+        (Self::Apt, "apt-get", "apt-get install --no-install-recommends"),
         (Self::Dnf, "dnf", "dnf install"),
         (Self::Pacman, "pacman", "pacman -S --needed"),
         (Self::Zypper, "zypper", "zypper install"),
     ];
 
     fn find() -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, program, _)| which(program).is_some())
-            .map(|row| row.0)
+        Self::ALL.iter().find(|(_, program, _)| which(program).is_some()).map(|row| row.0)
     }
 
     /// The words that come before the package names in an install command.
     pub fn install(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or("", |row| row.2)
+        Self::ALL.iter().find(|row| row.0 == self).map_or("", |row| row.2)
     }
 }
 
@@ -104,14 +94,10 @@ pub fn is_root() -> bool {
 fn apt_lists() -> bool {
     let lists = Path::new("/var/lib/apt/lists");
     fs::read_dir(lists).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|e| e.file_name().to_string_lossy().contains("_Packages"))
+        entries.flatten().any(|e| e.file_name().to_string_lossy().contains("_Packages"))
     })
 }
 
 fn apt_rustc() -> Option<Version> {
-    apt_candidate(&output(
-        Command::new("apt-cache").args(["policy", "rustc-web"]),
-    )?)
+    apt_candidate(&output(Command::new("apt-cache").args(["policy", "rustc-web"]))?)
 }

@@ -23,10 +23,7 @@ use clap::{Parser, Subcommand};
 
 /// The command line of `cargo xtask`.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Sets up, builds, runs, tests and checks Jumpgate"
-)]
+#[command(name = "cargo xtask", about = "Sets up, builds, runs, tests and checks Jumpgate")]
 struct Cli {
     #[command(subcommand)]
     task: Task,

@@ -30,10 +30,7 @@ pub fn require_lintable() -> Result<()> {
     let lacks = |tool: &&Tool| (tool.present)(&machine).is_err();
     let lacking: Vec<&str> = TOOLS.iter().filter(lacks).map(|tool| tool.name).collect();
     if !lacking.is_empty() {
-        bail!(
-            "lint needs {}: `cargo xtask setup` installs it",
-            lacking.join(", ")
-        );
+        bail!("lint needs {}: `cargo xtask setup` installs it", lacking.join(", "));
     }
     Ok(())
 }
@@ -58,10 +55,7 @@ pub fn check() -> Result<()> {
         }
     }
     if lacking > 0 {
-        bail!(
-            "{lacking} of {} tools lack: `cargo xtask setup` gets them",
-            TOOLS.len()
-        );
+        bail!("{lacking} of {} tools lack: `cargo xtask setup` gets them", TOOLS.len());
     }
     Ok(())
 }
@@ -79,12 +73,7 @@ struct Setup {
 
 impl Setup {
     fn new(verbose: bool) -> Self {
-        Self {
-            machine: Machine::look(),
-            verbose,
-            updated: false,
-            by_hand: Vec::new(),
-        }
+        Self { machine: Machine::look(), verbose, updated: false, by_hand: Vec::new() }
     }
 
     fn tools(&mut self, tools: impl Iterator<Item = &'static Tool>) -> Result<()> {
@@ -92,10 +81,7 @@ impl Setup {
             self.tool(tool)?;
         }
         if !self.by_hand.is_empty() {
-            bail!(
-                "set-up could not get {}: see above for what to do",
-                self.by_hand.join(", ")
-            );
+            bail!("set-up could not get {}: see above for what to do", self.by_hand.join(", "));
         }
         Ok(())
     }
@@ -119,8 +105,7 @@ impl Setup {
         match (tool.mend)(&self.machine) {
             Mend::Steps(steps) => {
                 for step in &steps {
-                    self.step(step)
-                        .with_context(|| format!("setting up {}", tool.name))?;
+                    self.step(step).with_context(|| format!("setting up {}", tool.name))?;
                 }
             }
             Mend::ByHand(words) => {
@@ -130,13 +115,9 @@ impl Setup {
             }
         }
         self.machine = Machine::look();
-        let found = (tool.present)(&self.machine)
-            .map_err(anyhow::Error::msg)
-            .with_context(|| {
-                format!(
-                    "setting up {}: its steps succeeded, yet it is not usable",
-                    tool.name
-                )
+        let found =
+            (tool.present)(&self.machine).map_err(anyhow::Error::msg).with_context(|| {
+                format!("setting up {}: its steps succeeded, yet it is not usable", tool.name)
             })?;
         say_found(tool, &found);
         Ok(())
@@ -160,10 +141,8 @@ impl Setup {
             self.update()?;
         }
         let options = ["install", "--no-install-recommends", "--yes"];
-        let args: Vec<&str> = options
-            .into_iter()
-            .chain(packages.iter().map(String::as_str))
-            .collect();
+        let args: Vec<&str> =
+            options.into_iter().chain(packages.iter().map(String::as_str)).collect();
         self.apt(&args)
     }
 
@@ -200,10 +179,7 @@ impl Setup {
                  As root: `{shown}`, then `cargo xtask setup` again"
             ),
         };
-        println!(
-            "         $ {}{shown}",
-            if self.machine.root { "" } else { "sudo " }
-        );
+        println!("         $ {}{shown}", if self.machine.root { "" } else { "sudo " });
         // Nobody answers questions here; another apt may be at work: wait for it, but not for ever.
         command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
         command
@@ -216,11 +192,7 @@ impl Setup {
 }
 
 fn say_found(tool: &Tool, found: &str) {
-    println!(
-        "  ok     {:<11} {}",
-        tool.name,
-        found.lines().next().unwrap_or_default()
-    );
+    println!("  ok     {:<11} {}", tool.name, found.lines().next().unwrap_or_default());
 }
 
 fn say_lack(tool: &Tool, lack: &str) {
@@ -231,11 +203,8 @@ fn say_lack(tool: &Tool, lack: &str) {
 fn shown(machine: &Machine, mend: &Mend) -> Vec<String> {
     let sudo = if machine.root { "" } else { "sudo " };
     // apt knows of no package before it has read the lists once.
-    let update = if machine.apt_lists {
-        String::new()
-    } else {
-        format!("{sudo}apt-get update && ")
-    };
+    let update =
+        if machine.apt_lists { String::new() } else { format!("{sudo}apt-get update && ") };
     let apt = |packages: &str| format!("{update}{sudo}{} {packages}", Packages::Apt.install());
     match mend {
         Mend::ByHand(words) => vec![words.clone()],
@@ -282,30 +251,18 @@ mod tests {
     fn a_mend_is_shown_as_it_is_typed() {
         let mend = Mend::Steps(vec![
             Step::AptLlvm(22),
-            Step::Run {
-                env: vec![("A", "b".into())],
-                words: vec!["cargo".into(), "x".into()],
-            },
+            Step::Run { env: vec![("A", "b".into())], words: vec!["cargo".into(), "x".into()] },
         ]);
-        let user = Machine {
-            apt_lists: true,
-            ..Machine::default()
-        };
+        let user = Machine { apt_lists: true, ..Machine::default() };
         assert_eq!(
             shown(&user, &mend),
-            [
-                "sudo apt-get install --no-install-recommends llvm-22-dev",
-                "A=b cargo x"
-            ]
+            ["sudo apt-get install --no-install-recommends llvm-22-dev", "A=b cargo x"]
         );
     }
 
     #[test]
     fn a_machine_whose_apt_has_read_no_lists_is_told_to_read_them() {
-        let root = Machine {
-            root: true,
-            ..Machine::default()
-        };
+        let root = Machine { root: true, ..Machine::default() };
         assert_eq!(
             shown(&root, &Mend::Steps(vec![Step::Apt(&["ethtool"])])),
             ["apt-get update && apt-get install --no-install-recommends ethtool"]

@@ -45,30 +45,17 @@ fn unit(built: &Built, full: bool) -> Result<()> {
     // What stays out needs root (tests) or is measured, not tested (benches).
     command.args(["test", "--workspace", "--exclude", "jumpgate-tests"]);
     command.args(["--exclude", "jumpgate-benches"]);
-    run(
-        with_size(built.set_env(&mut command), full),
-        "running the unit tests",
-    )
+    run(with_size(built.set_env(&mut command), full), "running the unit tests")
 }
 
 /// The race between the session table's writer and its readers, explored by loom.
 fn model(full: bool) -> Result<()> {
     let mut command = cargo();
     command
-        .args([
-            "test",
-            "--package",
-            "dataplane-ebpf",
-            "--release",
-            "--test",
-            "model",
-        ])
+        .args(["test", "--package", "dataplane-ebpf", "--release", "--test", "model"])
         .env("CARGO_TARGET_DIR", paths::loom_target())
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\u{1f}loom");
-    run(
-        with_size(&mut command, full),
-        "running the model of the session table",
-    )
+    run(with_size(&mut command, full), "running the model of the session table")
 }
 
 /// Compiled as the user; only the test programs are raised to root.
@@ -78,27 +65,19 @@ fn kernel(built: &Built, full: bool) -> Result<()> {
     if let Some(words) = raise()? {
         command.env(runner_variable(&host()?), words.join(" "));
     }
-    run(
-        with_size(built.set_env(&mut command), full),
-        "running the kernel tests",
-    )
+    run(with_size(built.set_env(&mut command), full), "running the kernel tests")
 }
 
 fn with_size(command: &mut Command, full: bool) -> &mut Command {
     if full {
-        command
-            .env("JUMPGATE_FULL", "1")
-            .env("PROPTEST_CASES", FULL_PROPTEST_CASES);
+        command.env("JUMPGATE_FULL", "1").env("PROPTEST_CASES", FULL_PROPTEST_CASES);
     }
     command
 }
 
 /// The variable by which cargo is told what runs the programs of `triple`.
 fn runner_variable(triple: &str) -> String {
-    format!(
-        "CARGO_TARGET_{}_RUNNER",
-        triple.to_uppercase().replace(['-', '.'], "_")
-    )
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
 }
 
 fn host() -> Result<String> {

@@ -101,9 +101,7 @@ impl Toolchain {
     }
 
     fn drive(&self, mut command: Command, rustc: Option<&PathBuf>) -> Command {
-        command
-            .env_remove("RUSTC_WRAPPER")
-            .env_remove("RUSTC_WORKSPACE_WRAPPER");
+        command.env_remove("RUSTC_WRAPPER").env_remove("RUSTC_WORKSPACE_WRAPPER");
         match rustc {
             // The target is one that stable Rust does not promise to keep.
             Some(rustc) => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
@@ -118,10 +116,7 @@ impl Toolchain {
     fn program(&self, name: &str) -> Command {
         match &self.kind {
             Kind::Prebuilt { rustc } => Command::new(rustc.with_file_name(name)),
-            Kind::Nightly {
-                rustup,
-                name: toolchain,
-            } => {
+            Kind::Nightly { rustup, name: toolchain } => {
                 let mut command = Command::new(rustup);
                 command.args(["run", toolchain, name]);
                 command
@@ -150,10 +145,7 @@ impl Toolchain {
         let Compiler { release, llvm, .. } = &self.compiler;
         match &self.kind {
             Kind::Prebuilt { rustc } => {
-                format!(
-                    "{} {release}, LLVM {llvm}, with its own core",
-                    rustc.display()
-                )
+                format!("{} {release}, LLVM {llvm}, with its own core", rustc.display())
             }
             Kind::Nightly { name, .. } => format!("rustup {name} {release}, LLVM {llvm}"),
         }
@@ -191,10 +183,8 @@ fn prebuilt() -> Option<Toolchain> {
     candidates.chain(which("rustc")).find_map(|rustc| {
         let compiler = ask(Command::new(&rustc))?;
         let has_core = bpf_libraries(&rustc).is_some_and(|dir| holds_core(&dir));
-        (has_core && compiler.release >= OLDEST_RUST).then_some(Toolchain {
-            kind: Kind::Prebuilt { rustc },
-            compiler,
-        })
+        (has_core && compiler.release >= OLDEST_RUST)
+            .then_some(Toolchain { kind: Kind::Prebuilt { rustc }, compiler })
     })
 }
 
@@ -208,10 +198,8 @@ fn nightly(machine: &Machine) -> Option<Toolchain> {
     let compiler = ask(rustc())?;
     let sysroot = output(rustc().args(["--print", "sysroot"]))?;
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs");
-    (source.exists() && compiler.release >= OLDEST_RUST).then_some(Toolchain {
-        kind: Kind::Nightly { rustup, name },
-        compiler,
-    })
+    (source.exists() && compiler.release >= OLDEST_RUST)
+        .then_some(Toolchain { kind: Kind::Nightly { rustup, name }, compiler })
 }
 
 fn ask(mut rustc: Command) -> Option<Compiler> {
@@ -225,11 +213,8 @@ fn bpf_libraries(rustc: &Path) -> Option<PathBuf> {
 
 fn holds_core(dir: &Path) -> bool {
     let is_core = |name: &str| name.starts_with("libcore-") && name.ends_with(".rlib");
-    fs::read_dir(dir).is_ok_and(|files| {
-        files
-            .flatten()
-            .any(|f| is_core(&f.file_name().to_string_lossy()))
-    })
+    fs::read_dir(dir)
+        .is_ok_and(|files| files.flatten().any(|f| is_core(&f.file_name().to_string_lossy())))
 }
 
 /// Puts the directory of `program` first on the PATH of `command`, so that rustc finds it.

@@ -100,11 +100,9 @@ fn get_ethtool(machine: &Machine) -> Mend {
 }
 
 fn has_compiler(machine: &Machine) -> Result<String, String> {
-    Toolchain::find(machine)
-        .map(|toolchain| toolchain.describe())
-        .ok_or_else(|| {
-            format!("no rustc {OLDEST_RUST} or newer that has, or can build, core for {TARGET}")
-        })
+    Toolchain::find(machine).map(|toolchain| toolchain.describe()).ok_or_else(|| {
+        format!("no rustc {OLDEST_RUST} or newer that has, or can build, core for {TARGET}")
+    })
 }
 
 fn get_compiler(machine: &Machine) -> Mend {
@@ -113,14 +111,7 @@ fn get_compiler(machine: &Machine) -> Mend {
         Way::Rustup => {
             let name = nightly_name();
             let install = ["rustup", "toolchain", "install", &name, "--profile=minimal"];
-            let source = [
-                "rustup",
-                "component",
-                "add",
-                "rust-src",
-                "--toolchain",
-                &name,
-            ];
+            let source = ["rustup", "component", "add", "rust-src", "--toolchain", &name];
             Mend::Steps(vec![words(&install), words(&source)])
         }
         Way::ByHand => Mend::ByHand(
@@ -137,9 +128,7 @@ fn has_linker(machine: &Machine) -> Result<String, String> {
         .ok_or_else(|| format!("{} does not start: is its LLVM gone?", linker.display()))?;
     let version = version.trim().to_owned();
     if !version.ends_with(&format!(" {BPF_LINKER}")) {
-        return Err(format!(
-            "found {version}, the project is built with {BPF_LINKER}"
-        ));
+        return Err(format!("found {version}, the project is built with {BPF_LINKER}"));
     }
     match Toolchain::find(machine) {
         Some(toolchain) if !links(&toolchain, &linker) => Err(format!(
@@ -162,12 +151,7 @@ fn links(toolchain: &Toolchain, linker: &Path) -> bool {
         && succeeds(
             toolchain
                 .rustc()
-                .args([
-                    "--edition=2024",
-                    "--crate-type=lib",
-                    "--emit=llvm-bc",
-                    "-Cpanic=abort",
-                ])
+                .args(["--edition=2024", "--crate-type=lib", "--emit=llvm-bc", "-Cpanic=abort"])
                 .arg("-o")
                 .args([&bitcode, &source]),
         )
@@ -192,9 +176,7 @@ fn get_linker(machine: &Machine) -> Mend {
         }
         steps.push(Step::AptLlvm(major));
     }
-    let prefix = prefix.map_or(format!("/usr/lib/llvm-{major}"), |p| {
-        p.display().to_string()
-    });
+    let prefix = prefix.map_or(format!("/usr/lib/llvm-{major}"), |p| p.display().to_string());
     let feature = format!("llvm-{major}");
     let mut install = vec!["cargo", "install", "bpf-linker", "--version", BPF_LINKER];
     install.extend(["--locked", "--no-default-features", "--features", &feature]);
@@ -203,10 +185,7 @@ fn get_linker(machine: &Machine) -> Mend {
         install.push("--force");
     }
     let words = install.into_iter().map(str::to_owned).collect();
-    steps.push(Step::Run {
-        env: vec![("LLVM_PREFIX", prefix)],
-        words,
-    });
+    steps.push(Step::Run { env: vec![("LLVM_PREFIX", prefix)], words });
     Mend::Steps(steps)
 }
 
@@ -228,9 +207,7 @@ fn get_clippy(machine: &Machine) -> Mend {
 
 fn has_bpf_clippy(machine: &Machine) -> Result<String, String> {
     let toolchain = Toolchain::find(machine).ok_or("no BPF rustc to go with")?;
-    toolchain
-        .clippy_version()
-        .ok_or_else(|| "none that goes with the BPF rustc".to_owned())
+    toolchain.clippy_version().ok_or_else(|| "none that goes with the BPF rustc".to_owned())
 }
 
 fn get_bpf_clippy(machine: &Machine) -> Mend {
@@ -251,9 +228,7 @@ fn get_bpf_clippy(machine: &Machine) -> Mend {
 
 /// A program on the PATH.
 fn program(name: &str) -> Result<String, String> {
-    which(name)
-        .map(|file| file.display().to_string())
-        .ok_or_else(|| "not found".to_owned())
+    which(name).map(|file| file.display().to_string()).ok_or_else(|| "not found".to_owned())
 }
 
 /// A subcommand of the cargo in use.
@@ -290,10 +265,7 @@ fn package(machine: &Machine, apt: &'static [&'static str], names: [&str; 3]) ->
 
 fn words(words: &[&str]) -> Step {
     let words = words.iter().map(|&word| word.to_owned()).collect();
-    Step::Run {
-        env: Vec::new(),
-        words,
-    }
+    Step::Run { env: Vec::new(), words }
 }
 
 #[cfg(test)]
@@ -306,46 +278,27 @@ mod tests {
         let debian = Machine {
             packages: Some(Packages::Apt),
             apt_lists: true,
-            apt_rustc: Some(Version {
-                major: 1,
-                minor: 96,
-            }),
+            apt_rustc: Some(Version { major: 1, minor: 96 }),
             ..Machine::default()
         };
         let apt = Step::Apt(&["rustc-web", "libstd-rust-web-dev-bpf"]);
         assert_eq!(get_compiler(&debian), Mend::Steps(vec![apt]));
 
-        let other = Machine {
-            rustup: Some("rustup".into()),
-            ..Machine::default()
-        };
-        let Mend::Steps(steps) = get_compiler(&other) else {
-            panic!("rustup can do it")
-        };
+        let other = Machine { rustup: Some("rustup".into()), ..Machine::default() };
+        let Mend::Steps(steps) = get_compiler(&other) else { panic!("rustup can do it") };
         assert_eq!(steps.len(), 2);
         assert!(matches!(get_compiler(&Machine::default()), Mend::ByHand(_)));
     }
 
     #[test]
     fn a_package_that_we_may_not_install_comes_with_its_command() {
-        let fedora = Machine {
-            packages: Some(Packages::Dnf),
-            ..Machine::default()
-        };
-        assert_eq!(
-            get_ip(&fedora),
-            Mend::ByHand("as root: dnf install iproute".to_owned())
-        );
+        let fedora = Machine { packages: Some(Packages::Dnf), ..Machine::default() };
+        assert_eq!(get_ip(&fedora), Mend::ByHand("as root: dnf install iproute".to_owned()));
     }
 
     #[test]
     fn the_compiler_is_seen_to_before_the_tools_that_must_match_it() {
-        let at = |name| {
-            TOOLS
-                .iter()
-                .position(|tool| tool.name == name)
-                .expect("in the table")
-        };
+        let at = |name| TOOLS.iter().position(|tool| tool.name == name).expect("in the table");
         assert!(at("BPF rustc") < at("bpf-linker"));
         assert!(at("BPF rustc") < at("BPF clippy"));
     }

@@ -12,10 +12,7 @@ pub struct Version {
 }
 
 /// The oldest Rust that compiles the project: `rust-version` of the workspace.
-pub const OLDEST_RUST: Version = Version {
-    major: 1,
-    minor: 95,
-};
+pub const OLDEST_RUST: Version = Version { major: 1, minor: 95 };
 
 impl Version {
     /// Reads the version at the start of `text`, such as `1.96.0+dfsg1-1~deb12u2` or `22.1.8`.
@@ -58,15 +55,9 @@ impl Compiler {
 
 /// Reads the version that apt would install from the output of `apt-cache policy PACKAGE`.
 pub fn apt_candidate(policy: &str) -> Option<Version> {
-    let candidate = policy
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     // An epoch such as `1:` is no part of the upstream version.
-    Version::parse(
-        candidate
-            .split_once(':')
-            .map_or(candidate, |(_, upstream)| upstream),
-    )
+    Version::parse(candidate.split_once(':').map_or(candidate, |(_, upstream)| upstream))
 }
 
 #[cfg(test)]
@@ -94,13 +85,7 @@ mod tests {
         let verbose = "rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n\
             binary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
         let compiler = Compiler::parse(verbose).expect("all fields are there");
-        assert_eq!(
-            compiler.release,
-            Version {
-                major: 1,
-                minor: 96
-            }
-        );
+        assert_eq!(compiler.release, Version { major: 1, minor: 96 });
         assert_eq!(compiler.llvm, 22);
         assert_eq!(compiler.host, "x86_64-unknown-linux-gnu");
         assert_eq!(Compiler::parse("rustc 1.96.0"), None);

@@ -59,6 +59,7 @@ impl Node {
             sessions: count,
             cpus: vec![0],
             queue: 192,
+            log_packets: false,
         })
         .context("loading the probe object")?;
         let services = services();

@@ -5,6 +5,7 @@ use aya_ebpf::{
     EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
     helpers::generated::bpf_xdp_adjust_head, macros::xdp, programs::XdpContext,
 };
+use aya_log_ebpf::debug;
 use dataplane_ebpf::{
     encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
     frame::{Frame, FrameMut},
@@ -36,6 +37,9 @@ pub fn steer(ctx: &XdpContext) -> u32 {
         Err(verdict) => (verdict, xdp_action::XDP_DROP),
     };
     count_verdict(service, verdict);
+    // The loader sets the level before the program is verified, and the verifier takes this out
+    // unless packets are to be logged.
+    debug!(ctx, "service {} verdict {}", service, verdict as u32);
     result
 }
 

@@ -59,9 +59,7 @@ pub struct Config {
     pub fence: Fence,
     /// `[sessions]`
     pub sessions: Sessions,
-    /// `[[services]]`: 0 to 63; about 50 if each has an address and a control port of its own, as
-    /// the kernel's table of addresses and ports has bounds too. Their index in counters is their
-    /// place in the file, from 1 on.
+    /// `[[services]]`: 0 to 63. Their index in counters is their place in the file, from 1 on.
     pub services: Vec<Service>,
     /// `[api]`
     pub api: Api,

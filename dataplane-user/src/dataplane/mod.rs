@@ -18,6 +18,7 @@ use aya::{
     maps::{CpuMap, MapData, MapError, ReusePortSockArray},
     programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
+use aya_log::EbpfLogger;
 use clock::{Jiffies, tick};
 use counters::Counters;
 use dataplane_ebpf::{
@@ -53,6 +54,8 @@ pub struct LoadOptions {
     pub cpus: Vec<u32>,
     /// Frames that each CPU's queue holds.
     pub queue: u32,
+    /// Whether the program logs the verdict of every packet.
+    pub log_packets: bool,
 }
 
 /// Why the programs could not be loaded.
@@ -103,6 +106,13 @@ pub enum LoadError {
     Memory(#[from] io::Error),
 }
 
+/// Levels of aya-log: all up to "debug", and none.
+const LOG_DEBUG: u8 = 4;
+const LOG_NOTHING: u8 = 0;
+
+/// How often the program's log is read.
+const LOG_TICK: Duration = Duration::from_millis(100);
+
 /// The oldest kernel that has all that the programs use.
 pub(crate) const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
@@ -131,12 +141,14 @@ impl Dataplane {
         check_kernel()?;
         let bits = bits_for(options.sessions);
         let cpu_queues = options.cpus.iter().max().map_or(1, |last| last + 1);
+        let log_level: u8 = if options.log_packets { LOG_DEBUG } else { LOG_NOTHING };
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries("SESSIONS", buckets(bits))
             .map_max_entries("DETAILS", buckets(bits) * WAYS as u32)
             // The kernel refuses more queues than it was built for CPUs.
-            .map_max_entries("CPUS", cpu_queues);
+            .map_max_entries("CPUS", cpu_queues)
+            .override_global(aya_log::LEVEL, &log_level, true);
         if options.object == Object::Probe {
             loader.map_max_entries("RANDOM", 1 << bits);
         }
@@ -285,6 +297,20 @@ impl Dataplane {
         }
         let word = |at: usize| u64::from_ne_bytes(out[at..at + 8].try_into().expect("8 bytes"));
         Ok([word(0), word(8), word(16)])
+    }
+
+    /// Starts to pass on what the program logs, as `log` records; for programs that were loaded
+    /// with [`LoadOptions::log_packets`]. Needs a tokio runtime.
+    pub fn follow_log(&mut self) -> Result<(), aya_log::Error> {
+        let mut log = EbpfLogger::init(&mut self.ebpf)?;
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(LOG_TICK);
+            loop {
+                tick.tick().await;
+                log.flush();
+            }
+        });
+        Ok(())
     }
 
     /// One of the object's XDP programs, loaded; for benchmarks and tests that run it by hand.

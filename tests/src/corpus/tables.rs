@@ -228,8 +228,13 @@ fn key_of(service: &Service, session: Session) -> Key {
 ///
 /// `interfaces` are the index of the one that packets arrive on, and of another.
 pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
-    let options =
-        LoadOptions { object: Object::Daemon, sessions: SESSIONS, cpus: vec![0], queue: 192 };
+    let options = LoadOptions {
+        object: Object::Daemon,
+        sessions: SESSIONS,
+        cpus: vec![0],
+        queue: 192,
+        log_packets: false,
+    };
     let mut dataplane = Dataplane::load(options).context("loading the programs")?;
     let services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
     let (seed, rows) = rows(&services, underlay(family, SELF))?;

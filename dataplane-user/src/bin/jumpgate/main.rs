@@ -30,6 +30,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Logs the verdict of every packet: for a test network, not under load.
+        #[arg(long)]
+        log_packets: bool,
     },
     /// Checks a configuration file, and this machine against it.
     Check {
@@ -91,7 +94,7 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config } => run::run(&config),
+        Command::Run { config, log_packets } => run::run(&config, log_packets),
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
         Command::Stats { daemon, watch, json } => stats::stats(&mut daemon.connect()?, watch, json),

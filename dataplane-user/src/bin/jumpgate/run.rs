@@ -7,8 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(file: &Path) -> Result<()> {
+///
+/// With `log_packets` every packet's verdict is logged, whatever level the environment asks for.
+pub fn run(file: &Path, log_packets: bool) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match log_packets {
+        true => filter.add_directive("jumpgate_bpf=debug".parse().context("the log's filter")?),
+        false => filter,
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let config = Config::load(file)?;
     // One thread: everything happens in the network namespace of whoever started it.
@@ -19,7 +25,7 @@ pub fn run(file: &Path) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
-        let daemon = Daemon::start(config).await?;
+        let daemon = Daemon::start(config, log_packets).await?;
         daemon
             .run(async move {
                 tokio::select! {
