@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
-use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6};
+use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6, decapsulate};
+use dataplane_ebpf::frame::FrameMut;
 use dataplane_ebpf::service::SERVICES;
 use dataplane_ebpf::shim::SHIM;
 use dataplane_ebpf::verdict::Verdict;
@@ -203,6 +204,12 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
         XdpResult::Tx | XdpResult::Redirect => {
             let inner = encapsulated(&done.frame, family)?;
             ensure!(inner == &case.frame[arrived_ip..], "is not the client's packet");
+            let mut back = done.frame[done.frame.len() - inner.len() - SHORTEST..].to_vec();
+            decapsulate(&mut FrameMut::new(&mut back), MACS).context("too short to unwrap")?;
+            let v4 = case.frame[arrived_ip] >> 4 == 4;
+            let ethertype = if v4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+            let expected = [&MACS[..], &ethertype, &case.frame[arrived_ip..]].concat();
+            ensure!(back == expected, "unwrapped again it is not the client's packet");
         }
     }
     Ok(())
