@@ -316,6 +316,28 @@ fn a_publish_stops_at_the_key_that_cannot_be_added() {
     assert_eq!(table.get(&memory, keys[4]), None);
 }
 
+/// Two stores cannot show a reader one version: then the old entry must go before the new one comes.
+#[test]
+fn a_version_that_takes_two_stores_to_change_gets_a_new_generation() {
+    let memory = Memory::anonymous(BITS).unwrap();
+    let mut table = SessionTable::new(BITS);
+    let key = crowded(1);
+    let generation = |memory: &Memory| {
+        let at = Location::of(key.hash, BITS);
+        match memory.bucket(at.first).unwrap().find(at.tag) {
+            Found::Hit { generation, .. } => generation,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(table.insert(&memory, key, entry(1), 1), Ok(()));
+    let first = generation(&memory);
+    assert!(table.update(&memory, key, entry(2), (1 << 48) - 1));
+    assert_eq!(generation(&memory), first, "the lower 48 bits are one store");
+    assert!(table.update(&memory, key, entry(3), 1 << 48));
+    assert_ne!(generation(&memory), first);
+    assert_eq!(table.get(&memory, key), Some((entry(3), 1 << 48)));
+}
+
 #[test]
 fn generations_wrap_without_a_trace() {
     let memory = Memory::anonymous(BITS).unwrap();
