@@ -21,6 +21,10 @@ pub enum Request {
     },
     /// Gives the socket beside the message to the selector. It is bound to the service's address
     /// with `SO_REUSEPORT` and not connected. Answered with [`Response::Done`].
+    ///
+    /// After a restart of the daemon the same sockets can be given again. The kernel lets go of
+    /// them when the last service has left the earlier daemon's selector: what is refused as busy
+    /// is accepted once a socket of every service was offered.
     AddSocket {
         /// The service's name.
         service: String,

@@ -343,12 +343,23 @@ pub enum SocketError {
     /// The kernel refused the socket.
     #[error(
         "the socket array refused the socket: it must be bound, unconnected, in the group of its \
-         service's other sockets, and in no other array"
+         service's other sockets, and in no other array; after a restart of the daemon try again \
+         once the sockets of all services were handed over"
     )]
     Map(#[source] MapError),
     /// Anything else about the program.
     #[error(transparent)]
     Program(#[from] ProgramError),
+}
+
+impl SocketError {
+    /// Whether the socket is in another array, perhaps in one that is about to be freed.
+    pub fn is_busy(&self) -> bool {
+        let Self::Map(MapError::SyscallError(error)) = self else {
+            return false;
+        };
+        error.io_error.raw_os_error() == Some(libc::EBUSY)
+    }
 }
 
 /// Why the kernel's time could not be read.

@@ -28,11 +28,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 
 /// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
 const DRAWS: usize = 8;
+
+/// How long the kernel may take to free what an earlier daemon left. Requests wait meanwhile, and
+/// so does the renewal of the lease.
+const FREEING: Duration = Duration::from_millis(250);
+
+/// How often it is asked meanwhile.
+const TICK: Duration = Duration::from_millis(2);
 
 /// A node whose programs are loaded.
 pub struct Node {
@@ -303,7 +312,16 @@ impl Node {
         }
         let socket = socket.ok_or(Refusal::NoSocket)?;
         let index = self.services[place].index;
-        self.dataplane.add_socket(index, control, cpu, socket.as_fd())?;
+        let end = Instant::now() + FREEING;
+        loop {
+            match self.dataplane.add_socket(index, control, cpu, socket.as_fd()) {
+                Ok(()) => break,
+                // It was an earlier daemon's. Our selector has just replaced the last that used
+                // that daemon's array, which the kernel frees a grace period later.
+                Err(error) if error.is_busy() && Instant::now() < end => thread::sleep(TICK),
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.sockets.entry((place, control)).or_default().insert(cpu);
         Ok(())
     }
