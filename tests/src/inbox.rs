@@ -62,12 +62,18 @@ impl Inbox {
             service.port
         };
         let inbox = Self::bind(namespace, SocketAddr::new(service.address, port), cpus)?;
-        let mut api = Api::connect(daemon)?;
-        for (&cpu, socket) in &inbox.sockets {
-            api.add_socket(&service.name, control, cpu, socket.as_fd())
-                .with_context(|| format!("handing over {}'s socket of CPU {cpu}", service.name))?;
-        }
+        inbox.hand_over(daemon, &service.name, control)?;
         Ok(inbox)
+    }
+
+    /// Hands the sockets to a daemon, the first or the next one.
+    pub fn hand_over(&self, daemon: &Path, service: &str, control: bool) -> Result<()> {
+        let mut api = Api::connect(daemon)?;
+        for (&cpu, socket) in &self.sockets {
+            api.add_socket(service, control, cpu, socket.as_fd())
+                .with_context(|| format!("handing over {service}'s socket of CPU {cpu}"))?;
+        }
+        Ok(())
     }
 
     /// Gives sockets for the data port of service 1 to a data plane without a daemon.

@@ -1,15 +1,20 @@
 //! A daemon that ends leaves nothing behind, and the next one takes over in a new epoch.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
+use dataplane_user::api::Client as Api;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::{self, Fleet, Options};
+use jumpgate_tests::inbox::Inbox;
 use jumpgate_tests::mounts::BPFFS;
+use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::topology::{Cluster, Node};
 use serde_json::Value;
@@ -86,7 +91,7 @@ fn every_daemon_of_a_node_has_a_higher_epoch() -> Result<()> {
     let mut programs = Vec::new();
     for round in 0..3 {
         let mut daemon = Daemon::start(&cluster, node, &config)?;
-        let mut api = dataplane_user::api::Client::connect(daemon.socket())?;
+        let mut api = Api::connect(daemon.socket())?;
         epochs.push(api.status()?.epoch);
         programs.extend(program(node)?);
         // However it ends.
@@ -100,6 +105,51 @@ fn every_daemon_of_a_node_has_a_higher_epoch() -> Result<()> {
     ensure!(epochs == [1, 2, 3], "{epochs:?}");
     programs.dedup();
     ensure!(programs.len() == 3, "each daemon brings its own program: {programs:?}");
+    Ok(())
+}
+
+#[test]
+fn an_application_hands_the_same_sockets_to_the_next_daemon() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let node = &cluster.nodes()[0];
+    let config = fleet::config(&cluster, node, &Options::default());
+    let [service, other] = &config.services[..] else { bail!("{:?}", config.services) };
+    let mut daemon = Daemon::start(&cluster, node, &config)?;
+    let inbox = Inbox::open(node.namespace(), daemon.socket(), service, false, 2)?;
+    let another = Inbox::open(node.namespace(), daemon.socket(), other, true, 2)?;
+    let host = &cluster.clients()[0];
+    let client = host.namespace().run(|| UdpSocket::bind((host.address(Family::V4), 0)))?;
+    for round in 0..5u8 {
+        for cpu in [0, 1] {
+            let session = Api::connect(daemon.socket())?.open(&service.name, cpu)?.session;
+            let session = session.parse::<ownership::SessionId>()?.bytes();
+            let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+            let packet = [&bytes[..length], &[round]].concat();
+            client.send_to(&packet, (service.address, service.port))?;
+            let received = inbox.receive(PATIENCE)?;
+            ensure!(
+                received.as_ref().is_some_and(|got| got.cpu == cpu && got.payload == packet),
+                "round {round}: {received:?}",
+            );
+        }
+        if round % 2 == 0 {
+            daemon.kill()?;
+        } else {
+            daemon.stop()?;
+        }
+        daemon = Daemon::start(&cluster, node, &config)?;
+        // The kernel lets a socket go when the last group has left the earlier daemon's array: so
+        // the first attempts may fail.
+        let mut waiting = vec![(&inbox, service, false), (&another, other, true)];
+        let taken = probe::until(PATIENCE, || {
+            waiting.retain(|(inbox, service, control)| {
+                inbox.hand_over(daemon.socket(), &service.name, *control).is_err()
+            });
+            waiting.is_empty()
+        });
+        ensure!(taken, "round {round}: not taken: {waiting:?}");
+    }
     Ok(())
 }
 
@@ -122,7 +172,7 @@ fn a_node_has_one_daemon_at_a_time() -> Result<()> {
 
     // The first one did not notice.
     ensure!(program(node)? == first);
-    let mut api = dataplane_user::api::Client::connect(daemon.socket())?;
+    let mut api = Api::connect(daemon.socket())?;
     ensure!(api.status()?.epoch == 1 && api.status()?.fence_open_ms > 0);
     Ok(())
 }
