@@ -14,13 +14,13 @@ use jumpgate_tests::topology::Cluster;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const CLIENTS: u8 = 40;
-const LEASE: Duration = Duration::from_millis(1500);
+const LEASE: Duration = Duration::from_millis(1000);
 const MARGIN: Duration = Duration::from_millis(50);
 /// How often every client sends.
 const PACE: Duration = Duration::from_millis(20);
 
 fn options() -> Options {
-    let fence = Fence { lease: LEASE, renew: Duration::from_millis(200), margin: MARGIN };
+    let fence = Fence { lease: LEASE, renew: Duration::from_millis(150), margin: MARGIN };
     Options { fence: Some(fence), ..Options::default() }
 }
 

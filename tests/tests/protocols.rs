@@ -18,6 +18,9 @@ use jumpgate_tests::topology::Cluster;
 const PATIENCE: Duration = Duration::from_secs(5);
 const CPUS: u32 = 2;
 
+/// Where a packet arrived: the node, whether at its control port, and the CPU.
+type Place = (usize, bool, u32);
+
 /// Daemons on all nodes, with an application that keeps what it gets.
 struct Site {
     cluster: Cluster,
@@ -37,7 +40,7 @@ impl Site {
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         let mut inboxes = BTreeMap::new();
         for (index, node) in cluster.nodes().iter().enumerate() {
-            let mut config = Config::of(&cluster, node, &[service.clone()]);
+            let mut config = Config::of(&cluster, node, std::slice::from_ref(&service));
             config.sessions = Some(Sessions { cpus: Some(vec![0, 1]), ..Sessions::default() });
             let daemon = Daemon::start(&cluster, node, &config)?;
             for control in [false, true] {
@@ -58,8 +61,8 @@ impl Site {
     }
 
     /// Sends a packet by way of every node, to the data or control port, and returns where each
-    /// copy arrived: node, control port, CPU.
-    fn spray(&self, control: bool, packet: &[u8]) -> Result<Vec<(usize, bool, u32)>> {
+    /// copy arrived.
+    fn spray(&self, control: bool, packet: &[u8]) -> Result<Vec<Place>> {
         let port = if control { 7001 } else { 7000 };
         let mut places = Vec::new();
         for entry in 0..self.cluster.nodes().len() {
@@ -75,7 +78,7 @@ impl Site {
     }
 
     /// The next datagram at any node.
-    fn receive(&self) -> Result<Option<((usize, bool, u32), Received)>> {
+    fn receive(&self) -> Result<Option<(Place, Received)>> {
         let mut found = Ok(None);
         let _ = jumpgate_tests::probe::until(PATIENCE, || {
             for (&(node, control), inbox) in &self.inboxes {

@@ -40,7 +40,7 @@ impl Scene {
         };
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
-            let config = Config::of(&cluster, node, &[service.clone()]);
+            let config = Config::of(&cluster, node, std::slice::from_ref(&service));
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         fleet.wait_for_next_hops()?;

@@ -73,7 +73,7 @@ impl Scene {
         let service = Service::native("forged", cluster.vip(family), 7000);
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in nodes {
-            let mut config = Config::of(&cluster, node, &[service.clone()]);
+            let mut config = Config::of(&cluster, node, std::slice::from_ref(&service));
             for other in &mut config.nodes {
                 other.interface = Some("eth0".to_owned());
             }
