@@ -18,13 +18,20 @@ use crate::{
 use dataplane_ebpf::node::{LinkRow, NextHop};
 use ownership::placement::PlanError;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 use thiserror::Error;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+
+/// How long the daemon waits for next hops before it attaches the program.
+const LEARNING: Duration = Duration::from_millis(250);
+
+/// The configured interfaces: index to link number and name.
+type Links = BTreeMap<u32, (u8, String)>;
 
 /// Why the daemon could not start. Nothing of it is left in the kernel then.
 #[derive(Debug, Error)]
@@ -68,8 +75,7 @@ pub enum StartError {
 pub struct Daemon {
     config: Config,
     node: Arc<Mutex<Node>>,
-    /// The configured interfaces: index to link number and name.
-    links: BTreeMap<u32, (u8, String)>,
+    links: Links,
     next_hops: NextHops,
     _server: Server,
     _state: StateFolder,
@@ -85,7 +91,7 @@ impl Daemon {
         let state = StateFolder::open(&config.state.path, &config.node)?;
         let interfaces = Interfaces::read().await?;
         let rows = link_rows(&config, &interfaces)?;
-        let links: BTreeMap<_, _> = (0..)
+        let links: Links = (0..)
             .zip(&config.interfaces)
             .map(|(link, interface)| (rows[link as usize].ifindex, (link, interface.name.clone())))
             .collect();
@@ -104,7 +110,8 @@ impl Daemon {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: links.keys().copied().collect(),
         };
-        let next_hops = NextHops::start(targets, Upkeep::Managed)?;
+        let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
+        learn(&mut node, &links, &mut next_hops).await;
         attach(&mut node, &config)?;
         let name = node.name.clone();
         let node = Arc::new(Mutex::new(node));
@@ -135,7 +142,7 @@ impl Daemon {
                 () = &mut stop => break,
                 _ = renew.tick() => lock(&self.node).renew(),
                 change = self.next_hops.changed() => match change {
-                    Some(change) => self.follow(change),
+                    Some(change) => follow(&mut lock(&self.node), &self.links, change),
                     None => {
                         tracing::error!("next hops are followed no longer: netlink failed");
                         break;
@@ -153,26 +160,42 @@ impl Daemon {
             tracing::warn!(%error, "the kernel goes on managing neighbours for us");
         }
     }
+}
 
-    fn follow(&self, NextHopChange { node: index, next_hop }: NextHopChange) {
-        let mut node = lock(&self.node);
-        let known = next_hop.and_then(|Hop { mac, ifindex }| {
-            let (link, name) = self.links.get(&ifindex)?;
-            Some((mac, *link, name.clone()))
-        });
-        let word = match &known {
-            Some((mac, link, _)) => NextHop::new(*mac, *link),
-            None => NextHop::UNKNOWN,
+/// Waits until the way to every node is known, though not for long: a node may be down. A daemon
+/// that takes over from another would else drop what that one forwarded.
+async fn learn(node: &mut Node, links: &Links, next_hops: &mut NextHops) {
+    let mut unknown: BTreeSet<_> = node.others().collect();
+    let end = Instant::now() + LEARNING;
+    while !unknown.is_empty() {
+        let Ok(Some(change)) = timeout_at(end, next_hops.changed()).await else {
+            return;
         };
-        node.dataplane.node(index).set_next_hop(word);
-        if let Some(peer) = node.peers.iter_mut().find(|peer| peer.index == index) {
-            let name = &peer.name;
-            match &known {
-                Some((_, _, interface)) => tracing::info!(node = name, interface, "next hop"),
-                None => tracing::warn!(node = name, "no next hop: packets for it are dropped"),
-            }
-            peer.hop = known.map(|(mac, _, interface)| (mac, interface));
+        if change.next_hop.is_some() {
+            unknown.remove(&change.node);
         }
+        follow(node, links, change);
+    }
+}
+
+fn follow(node: &mut Node, links: &Links, change: NextHopChange) {
+    let NextHopChange { node: index, next_hop } = change;
+    let known = next_hop.and_then(|Hop { mac, ifindex }| {
+        let (link, name) = links.get(&ifindex)?;
+        Some((mac, *link, name.clone()))
+    });
+    let word = match &known {
+        Some((mac, link, _)) => NextHop::new(*mac, *link),
+        None => NextHop::UNKNOWN,
+    };
+    node.dataplane.node(index).set_next_hop(word);
+    if let Some(peer) = node.peers.iter_mut().find(|peer| peer.index == index) {
+        let name = &peer.name;
+        match &known {
+            Some((_, _, interface)) => tracing::info!(node = name, interface, "next hop"),
+            None => tracing::warn!(node = name, "no next hop: packets for it are dropped"),
+        }
+        peer.hop = known.map(|(mac, _, interface)| (mac, interface));
     }
 }
 
@@ -185,7 +208,7 @@ fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
 fn build(
     config: &Config,
     rows: &[LinkRow],
-    links: &BTreeMap<u32, (u8, String)>,
+    links: &Links,
     epoch: ownership::Epoch,
     log_packets: bool,
 ) -> Result<Node, StartError> {

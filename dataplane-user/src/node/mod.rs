@@ -232,6 +232,11 @@ impl Node {
         FenceKeeper::shut(self.dataplane.memory.local_row());
     }
 
+    /// The indices of all other nodes.
+    pub fn others(&self) -> impl Iterator<Item = NodeIndex> {
+        self.peers.iter().map(|peer| peer.index).filter(|&index| index != self.index)
+    }
+
     /// How the node is.
     pub fn status(&self) -> Status {
         let local = self.dataplane.memory.local_row();
