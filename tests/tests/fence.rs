@@ -1,5 +1,7 @@
 //! The kernel stops delivering for a daemon that is stopped or dead, and goes on forwarding.
 
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -150,21 +152,33 @@ fn a_killed_daemon_delivers_until_its_deadline_and_its_successor_starts_anew() -
     scene.fleet.daemons[0].kill()?;
     scene.outlive_the_lease(Instant::now())?;
 
-    let Scene { cluster, fleet, .. } = &mut scene;
+    let Scene { cluster, fleet, swarm } = &mut scene;
     let node = &cluster.nodes()[0];
     let config = fleet::config(cluster, node, &options());
     // The application comes back too: what it knew of sessions is void.
     fleet.gateways.remove(0);
-    fleet.daemons[0] = Daemon::start(cluster, node, &config).context("the second daemon")?;
+    // Packets go on entering at node a while the second daemon takes the pinned program's place.
+    let starting = thread::scope(|scope| -> Result<Daemon> {
+        let second = scope.spawn(|| Daemon::start(cluster, node, &config));
+        while !second.is_finished() {
+            swarm.send();
+            swarm.receive_for(Duration::from_millis(1))?;
+        }
+        second.join().unwrap_or_else(|panic| resume_unwind(panic))
+    });
+    fleet.daemons[0] = starting.context("the second daemon")?;
     let gateway = fleet::gateway(cluster, node, &fleet.daemons[0], &options())?;
     fleet.gateways.insert(0, gateway);
     fleet.wait_for_next_hops()?;
     let status = fleet.status(0)?;
     ensure!(status.epoch > epoch, "epoch {} after {epoch}", status.epoch);
     ensure!(status.sessions == 0, "{status:?}");
+    swarm.receive_for(Duration::from_millis(200))?;
+
+    let before = scene.split();
+    ensure!(before.sent[1] == before.answered[1], "the restart lost packets: {before:?}");
 
     // A session of the old epoch is gone; those of other nodes were never touched.
-    let before = scene.split();
     let refused = scene.fleet.count("no-session")?;
     scene.swarm.send();
     scene.swarm.receive_for(Duration::from_millis(300))?;
