@@ -1,11 +1,18 @@
 //! What the programs in the kernel have counted, added up over all nodes and services.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_user::api::Client;
+use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::Fleet;
+
+/// How long the daemons may take to give their counters at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Counters by the names that `jumpgate stats` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,26 +76,78 @@ impl Tally {
     }
 }
 
-/// A connection to every daemon.
-pub struct Kernel(Vec<Client>);
+/// Reads the daemons' counters on a thread of its own: a daemon that hangs must neither stop the
+/// clients nor keep the demo from ending.
+#[derive(Debug)]
+pub struct Kernel {
+    questions: Sender<()>,
+    answers: Receiver<Result<Tally>>,
+    asked: bool,
+    last: Tally,
+}
 
 impl Kernel {
     /// Connects to the daemons of a fleet.
     pub fn connect(fleet: &Fleet) -> Result<Self> {
-        let connect = |daemon: &jumpgate_tests::daemon::Daemon| Client::connect(daemon.socket());
-        let clients = fleet.daemons.iter().map(connect).collect::<Result<_, _>>();
-        Ok(Self(clients.context("connecting to the daemons")?))
+        let connect = |daemon: &Daemon| Client::connect(daemon.socket());
+        let clients = fleet.daemons.iter().map(connect).collect::<Result<Vec<_>, _>>();
+        let mut clients = clients.context("connecting to the daemons")?;
+        let (questions, inbox) = mpsc::channel();
+        let (outbox, answers) = mpsc::channel();
+        // It ends when either channel's other end is gone.
+        thread::spawn(move || {
+            for () in inbox {
+                if outbox.send(read(&mut clients)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { questions, answers, asked: false, last: Tally::default() })
     }
 
-    /// Reads the counters of the services on all nodes.
-    pub fn read(&mut self) -> Result<Tally> {
-        let mut tally = Tally::default();
-        for client in &mut self.0 {
-            let stats = client.stats().context("asking a daemon for its counters")?;
-            for counts in stats.services.values() {
-                tally.add(&counts.verdicts, &counts.admissions);
-            }
+    /// The newest counters that are known without waiting; asks for newer ones.
+    pub fn glance(&mut self) -> Result<Tally> {
+        if let Ok(answer) = self.answers.try_recv() {
+            self.asked = false;
+            self.last = answer?;
         }
-        Ok(tally)
+        self.ask()?;
+        Ok(self.last.clone())
     }
+
+    /// The counters of now.
+    pub fn read(&mut self) -> Result<Tally> {
+        if self.asked {
+            // Of a moment ago.
+            self.answer()?;
+        }
+        self.ask()?;
+        self.answer()
+    }
+
+    fn ask(&mut self) -> Result<()> {
+        if !self.asked {
+            self.questions.send(()).context("the thread that reads counters is gone")?;
+            self.asked = true;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Result<Tally> {
+        let answer = self.answers.recv_timeout(PATIENCE);
+        self.asked = false;
+        answer.with_context(|| format!("a daemon gives no counters within {PATIENCE:?}"))?
+    }
+}
+
+/// Reads the counters of the services on all nodes.
+fn read(clients: &mut [Client]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for client in clients {
+        let stats = client.stats().context("asking a daemon for its counters")?;
+        for counts in stats.services.values() {
+            tally.add(&counts.verdicts, &counts.admissions);
+        }
+    }
+    Ok(tally)
 }

@@ -117,8 +117,14 @@ fn with(stage: &Stage<'_>, screen: &mut Screen) -> Result<Column> {
             fleet.daemons.iter_mut().try_for_each(|daemon| daemon.stop())?;
             Ok(column)
         });
-    if done.is_err() && !interrupt::asked() {
-        show_logs(&fleet);
+    if done.is_err() {
+        if !interrupt::asked() {
+            show_logs(&fleet);
+        }
+        // Before the applications: they may wait for an answer of a daemon that hangs.
+        for daemon in &mut fleet.daemons {
+            let _ = daemon.kill();
+        }
     }
     done
 }

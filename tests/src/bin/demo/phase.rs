@@ -15,6 +15,9 @@ use crate::view::screen::Screen;
 /// How long the last answers may take; only what is unanswered then is lost.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How often the kernel's counters are looked at.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// Which part of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -64,6 +67,8 @@ impl Stage<'_> {
         let time = self.times[phase as usize];
         let nodes: Vec<_> = self.cluster.nodes().iter().map(Node::name).collect();
         let mut due = screen.first();
+        let mut tally = Tally::default();
+        let mut glance = start;
         let mut show = |load: &Load<'_>, tally: &Tally| {
             screen.show(&Progress {
                 phase,
@@ -81,18 +86,22 @@ impl Stage<'_> {
         while start.elapsed() < time {
             interrupt::check()?;
             load.tick()?;
+            if let Some(kernel) = &mut kernel
+                && Instant::now() >= glance
+            {
+                tally = kernel.glance()?;
+                glance = Instant::now() + GLANCE;
+            }
             if Instant::now() >= due {
-                due = show(&load, &read(&mut kernel)?);
+                due = show(&load, &tally);
             }
         }
         load.settle(SETTLE)?;
-        let tally = read(&mut kernel)?;
+        if let Some(kernel) = &mut kernel {
+            tally = kernel.read()?;
+        }
         show(&load, &tally);
         interrupt::check()?;
         Ok(Column { clients: self.clients.into(), counts: load.counts(), tally })
     }
-}
-
-fn read(kernel: &mut Option<Kernel>) -> Result<Tally> {
-    kernel.as_mut().map_or_else(|| Ok(Tally::default()), Kernel::read)
 }
