@@ -88,15 +88,18 @@ impl Daemon {
     /// With `log_packets` the program logs the verdict of every packet, at level "debug": for a test
     /// network, not under load.
     pub async fn start(config: Config, log_packets: bool) -> Result<Self, StartError> {
-        let state = StateFolder::open(&config.state.path, &config.node)?;
         let interfaces = Interfaces::read().await?;
         let rows = link_rows(&config, &interfaces)?;
         let links: Links = (0..)
             .zip(&config.interfaces)
             .map(|(link, interface)| (rows[link as usize].ifindex, (link, interface.name.clone())))
             .collect();
+        // What needs privileges comes first, so that whoever lacks them reads of that. Loading
+        // touches no packet; the lock comes before anything that does.
+        let dataplane = load(&config, log_packets)?;
+        let state = StateFolder::open(&config.state.path, &config.node)?;
         let epoch = state.next_epoch()?;
-        let mut node = build(&config, &rows, &links, epoch, log_packets)?;
+        let mut node = build(&config, dataplane, &rows, &links, epoch)?;
         if log_packets {
             node.dataplane.follow_log()?;
         }
@@ -205,20 +208,23 @@ fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
     node.lock().expect("no request has panicked")
 }
 
-fn build(
-    config: &Config,
-    rows: &[LinkRow],
-    links: &Links,
-    epoch: ownership::Epoch,
-    log_packets: bool,
-) -> Result<Node, StartError> {
-    let mut dataplane = Dataplane::load(LoadOptions {
+fn load(config: &Config, log_packets: bool) -> Result<Dataplane, LoadError> {
+    Dataplane::load(LoadOptions {
         object: Object::Daemon,
         sessions: config.sessions.capacity,
         cpus: config.sessions.cpus.clone(),
         queue: config.sessions.queue,
         log_packets,
-    })?;
+    })
+}
+
+fn build(
+    config: &Config,
+    mut dataplane: Dataplane,
+    rows: &[LinkRow],
+    links: &Links,
+    epoch: ownership::Epoch,
+) -> Result<Node, StartError> {
     let this = config.this_node();
     let services = config.services();
     publish_services(&mut dataplane, config)?;
