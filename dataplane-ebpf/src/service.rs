@@ -98,7 +98,6 @@ impl ServiceRow {
 pub fn row_index(address: Address, port: u16, seed: u64) -> u32 {
     let [high, low] = address.0;
     let mixed = (high ^ low.rotate_left(23) ^ (port as u64) << 17).wrapping_mul(seed | 1);
-    let mixed = (mixed ^ mixed >> 32).wrapping_mul(seed | 1);
     (mixed >> (64 - SERVICE_ROWS.trailing_zeros())) as u32
 }
 
