@@ -1,29 +1,33 @@
 //! One node: its data plane, its sessions, and what applications may ask of them.
 
-mod epoch_file;
 mod handler;
+mod ids;
+mod refusal;
 mod registry;
+mod report;
+mod state_folder;
 
-pub use epoch_file::{StateError, StateFolder};
+pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};
+pub use state_folder::{StateError, StateFolder};
 
 use crate::{
-    api::{Interface, NextHop, OpenedSession, ServiceStatus, SessionRow, Stats, Status},
+    api::OpenedSession,
     dataplane::{
-        Dataplane, SocketError,
-        attach::{Attached, Mode},
+        Dataplane,
+        attach::Attached,
         fence::{FenceKeeper, open_for},
         services::Service,
         sessions::InsertError,
     },
 };
-use aya::maps::MapError;
 use dataplane_ebpf::{
     table::{Entry, Place},
-    wire_id::{Key, WireId, mint},
+    wire_id::{Key, WireId},
 };
+use ids::{draw, hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
-use rand::{Rng, rngs::OsRng};
+use rand::Rng;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -31,7 +35,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use thiserror::Error;
 
 /// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
 const DRAWS: usize = 8;
@@ -78,106 +81,6 @@ pub struct Peer {
     pub address: IpAddr,
     /// The way there: MAC address and interface name.
     pub hop: Option<([u8; 6], String)>,
-}
-
-/// Why an application's request was refused. Nothing has changed then.
-#[derive(Debug, Error)]
-pub enum Refusal {
-    /// No such service.
-    #[error("there is no service {name:?}; this node serves {known}")]
-    NoService {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// No such session.
-    #[error("this node owns no session {0}")]
-    NoSession(String),
-    /// No such node.
-    #[error("there is no node {0:?} in the configuration")]
-    NoNode(String),
-    /// Not one of the CPUs that process sessions.
-    #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
-    NoCpu {
-        /// What was asked for.
-        cpu: u32,
-        /// What there is.
-        cpus: Vec<u32>,
-    },
-    /// No control port.
-    #[error("service {0:?} has no control_port")]
-    NoControlPort(String),
-    /// A node without slots mints nothing.
-    #[error("this node owns no slots (its weight is 0), so it cannot mint ids")]
-    NoSlots,
-    /// The fence is shut.
-    #[error("the fence is shut: this node may not act as owner until its lease is renewed")]
-    FenceShut,
-    /// Not hexadecimal.
-    #[error("{0:?} is not hexadecimal")]
-    NotHex(String),
-    /// The id has a length that this service's packets do not carry.
-    #[error("a wire id of this service has {expected}, not {got} bytes")]
-    Length {
-        /// What fits.
-        expected: String,
-        /// What was given.
-        got: usize,
-    },
-    /// The id lies in another node's slot.
-    #[error(
-        "wire id {id} lies in slot {slot}, which is not this session's (slot {home}); mint one, or \
-         add it with off_home and a row at the slot's owner"
-    )]
-    ForeignSlot {
-        /// The id.
-        id: String,
-        /// Its slot.
-        slot: u16,
-        /// The session's.
-        home: u16,
-    },
-    /// The session has no such wire id, or it is its SessionID.
-    #[error("session {session} has no wire id {id} that could be removed")]
-    NoWireId {
-        /// The session.
-        session: String,
-        /// The id.
-        id: String,
-    },
-    /// No such off-home row.
-    #[error("there is no off-home row for {0}")]
-    NoRow(String),
-    /// The session has as many wire ids as one may have.
-    #[error("session {0} has {WIRE_IDS} wire ids, as many as one may have")]
-    TooManyIds(String),
-    /// The table said no.
-    #[error(transparent)]
-    Table(#[from] InsertError),
-    /// The socket was refused.
-    #[error("{}", chain(.0))]
-    Socket(#[from] SocketError),
-    /// A socket request without a socket.
-    #[error("no file descriptor came with the request (SCM_RIGHTS)")]
-    NoSocket,
-    /// The counters could not be read.
-    #[error("reading the counters failed: {0}")]
-    Counters(#[from] MapError),
-    /// The random source failed.
-    #[error("the system's random source failed")]
-    Random,
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What a node is made of.
@@ -235,71 +138,6 @@ impl Node {
     /// The indices of all other nodes.
     pub fn others(&self) -> impl Iterator<Item = NodeIndex> {
         self.peers.iter().map(|peer| peer.index).filter(|&index| index != self.index)
-    }
-
-    /// How the node is.
-    pub fn status(&self) -> Status {
-        let local = self.dataplane.memory.local_row();
-        Status {
-            node: self.name.clone(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            epoch: self.fence.epoch().get(),
-            fence_open_ms: open_for(local).map_or(0, |left| left.as_millis() as u64),
-            revision: self.revision,
-            slots: self.slots.len(),
-            sessions: self.sessions.len(),
-            entries: self.dataplane.sessions.len(),
-            capacity: self.dataplane.sessions.capacity(),
-            cpus: self.cpus.clone(),
-            interfaces: self.attached.iter().map(interface).collect(),
-            nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
-            services: self.services.iter().enumerate().map(|entry| self.service(entry)).collect(),
-            warnings: self.warnings.clone(),
-        }
-    }
-
-    fn service(&self, (place, service): (usize, &Service)) -> ServiceStatus {
-        let sockets = self.sockets.get(&(place, false));
-        ServiceStatus {
-            name: service.name.clone(),
-            address: service.address.to_string(),
-            protocol: service.protocol.name().to_owned(),
-            sockets: sockets.into_iter().flatten().copied().collect(),
-        }
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> Result<Stats, Refusal> {
-        let counters = &self.dataplane.counters;
-        let mut stats = Stats { node: self.name.clone(), ..Stats::default() };
-        for service in &self.services {
-            stats.services.insert(service.name.clone(), counters.service(service.index)?);
-        }
-        stats.other = counters.service(0)?;
-        Ok(stats)
-    }
-
-    /// Up to `limit` sessions behind the id `after`.
-    pub fn sessions(&self, after: Option<&str>, limit: usize) -> Result<Vec<SessionRow>, Refusal> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let start = match after {
-            None => Unbounded,
-            Some(text) => Excluded(parse_session(text)?),
-        };
-        let rows = self.sessions.range((start, Unbounded)).take(limit.min(200));
-        Ok(rows.map(|(id, session)| self.row(*id, session)).collect())
-    }
-
-    fn row(&self, id: SessionId, session: &Session) -> SessionRow {
-        SessionRow {
-            session: id.to_string(),
-            service: self.services[session.service].name.clone(),
-            cpu: session.cpu,
-            slot: session.slot,
-            version: session.version.get(),
-            wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
-        }
     }
 
     /// Gives an application's socket to the selector.
@@ -515,50 +353,4 @@ impl Node {
     fn key(&self, service: usize, bytes: &[u8]) -> Option<Key> {
         Some(WireId::from_bytes(bytes)?.key(self.services[service].seed()))
     }
-}
-
-/// Random bytes with the head that leads to `slot`, and their key.
-fn draw<const N: usize>(length: usize, slot: u16, seed: u64) -> Result<(Vec<u8>, Key), Refusal> {
-    let mut bytes = [0; N];
-    let bytes = &mut bytes[..length];
-    rand::TryRngCore::try_fill_bytes(&mut OsRng, bytes).map_err(|_| Refusal::Random)?;
-    let key = mint(bytes, slot, seed).expect("a length that wire ids have").key(seed);
-    debug_assert_eq!(key.slot, slot);
-    Ok((bytes.to_vec(), key))
-}
-
-fn parse_session(text: &str) -> Result<SessionId, Refusal> {
-    text.parse().map_err(|_| Refusal::NoSession(text.to_owned()))
-}
-
-fn interface(attached: &Attached) -> Interface {
-    let mode = match attached.mode {
-        Mode::Skb => "skb",
-        Mode::Native | Mode::Auto => "native",
-    };
-    Interface { name: attached.interface.clone(), mode: mode.to_owned() }
-}
-
-fn hop(peer: &Peer) -> NextHop {
-    let (mac, interface) = match &peer.hop {
-        Some((mac, interface)) => {
-            let [a, b, c, d, e, f] = mac;
-            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-            (Some(mac), Some(interface.clone()))
-        }
-        None => (None, None),
-    };
-    NextHop { node: peer.name.clone(), address: peer.address.to_string(), mac, interface }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

@@ -1,0 +1,106 @@
+//! Why requests are refused, in words for people.
+
+use super::WIRE_IDS;
+use crate::dataplane::{SocketError, sessions::InsertError};
+use aya::maps::MapError;
+use thiserror::Error;
+
+/// Why an application's request was refused. Nothing has changed then.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// No such service.
+    #[error("there is no service {name:?}; this node serves {known}")]
+    NoService {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No such session.
+    #[error("this node owns no session {0}")]
+    NoSession(String),
+    /// No such node.
+    #[error("there is no node {0:?} in the configuration")]
+    NoNode(String),
+    /// Not one of the CPUs that process sessions.
+    #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
+    NoCpu {
+        /// What was asked for.
+        cpu: u32,
+        /// What there is.
+        cpus: Vec<u32>,
+    },
+    /// No control port.
+    #[error("service {0:?} has no control_port")]
+    NoControlPort(String),
+    /// A node without slots mints nothing.
+    #[error("this node owns no slots (its weight is 0), so it cannot mint ids")]
+    NoSlots,
+    /// The fence is shut.
+    #[error("the fence is shut: this node may not act as owner until its lease is renewed")]
+    FenceShut,
+    /// Not hexadecimal.
+    #[error("{0:?} is not hexadecimal")]
+    NotHex(String),
+    /// The id has a length that this service's packets do not carry.
+    #[error("a wire id of this service has {expected}, not {got} bytes")]
+    Length {
+        /// What fits.
+        expected: String,
+        /// What was given.
+        got: usize,
+    },
+    /// The id lies in another node's slot.
+    #[error(
+        "wire id {id} lies in slot {slot}, which is not this session's (slot {home}); mint one, or \
+         add it with off_home and a row at the slot's owner"
+    )]
+    ForeignSlot {
+        /// The id.
+        id: String,
+        /// Its slot.
+        slot: u16,
+        /// The session's.
+        home: u16,
+    },
+    /// The session has no such wire id, or it is its SessionID.
+    #[error("session {session} has no wire id {id} that could be removed")]
+    NoWireId {
+        /// The session.
+        session: String,
+        /// The id.
+        id: String,
+    },
+    /// No such off-home row.
+    #[error("there is no off-home row for {0}")]
+    NoRow(String),
+    /// The session has as many wire ids as one may have.
+    #[error("session {0} has {WIRE_IDS} wire ids, as many as one may have")]
+    TooManyIds(String),
+    /// The table said no.
+    #[error(transparent)]
+    Table(#[from] InsertError),
+    /// The socket was refused.
+    #[error("{}", chain(.0))]
+    Socket(#[from] SocketError),
+    /// A socket request without a socket.
+    #[error("no file descriptor came with the request (SCM_RIGHTS)")]
+    NoSocket,
+    /// The counters could not be read.
+    #[error("reading the counters failed: {0}")]
+    Counters(#[from] MapError),
+    /// The random source failed.
+    #[error("the system's random source failed")]
+    Random,
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! What a node shows of itself.
+
+use super::{
+    Node, Peer, Refusal, Session,
+    ids::{hex, parse_session},
+};
+use crate::{
+    api::{Interface, NextHop, ServiceStatus, SessionRow, Stats, Status},
+    dataplane::{
+        attach::{Attached, Mode},
+        fence::open_for,
+        services::Service,
+    },
+};
+use ownership::SessionId;
+use std::ops::Bound::{Excluded, Unbounded};
+
+impl Node {
+    /// How the node is.
+    pub fn status(&self) -> Status {
+        let local = self.dataplane.memory.local_row();
+        Status {
+            node: self.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: self.fence.epoch().get(),
+            fence_open_ms: open_for(local).map_or(0, |left| left.as_millis() as u64),
+            revision: self.revision,
+            slots: self.slots.len(),
+            sessions: self.sessions.len(),
+            entries: self.dataplane.sessions.len(),
+            capacity: self.dataplane.sessions.capacity(),
+            cpus: self.cpus.clone(),
+            interfaces: self.attached.iter().map(interface).collect(),
+            nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
+            services: self.services.iter().enumerate().map(|entry| self.service(entry)).collect(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    fn service(&self, (place, service): (usize, &Service)) -> ServiceStatus {
+        let sockets = self.sockets.get(&(place, false));
+        ServiceStatus {
+            name: service.name.clone(),
+            address: service.address.to_string(),
+            protocol: service.protocol.name().to_owned(),
+            sockets: sockets.into_iter().flatten().copied().collect(),
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats, Refusal> {
+        let counters = &self.dataplane.counters;
+        let mut stats = Stats { node: self.name.clone(), ..Stats::default() };
+        for service in &self.services {
+            stats.services.insert(service.name.clone(), counters.service(service.index)?);
+        }
+        stats.other = counters.service(0)?;
+        Ok(stats)
+    }
+
+    /// Up to `limit` sessions behind the id `after`.
+    pub fn sessions(&self, after: Option<&str>, limit: usize) -> Result<Vec<SessionRow>, Refusal> {
+        let start = match after {
+            None => Unbounded,
+            Some(text) => Excluded(parse_session(text)?),
+        };
+        let rows = self.sessions.range((start, Unbounded)).take(limit.min(200));
+        Ok(rows.map(|(id, session)| self.row(*id, session)).collect())
+    }
+
+    fn row(&self, id: SessionId, session: &Session) -> SessionRow {
+        SessionRow {
+            session: id.to_string(),
+            service: self.services[session.service].name.clone(),
+            cpu: session.cpu,
+            slot: session.slot,
+            version: session.version.get(),
+            wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
+        }
+    }
+}
+
+fn interface(attached: &Attached) -> Interface {
+    let mode = match attached.mode {
+        Mode::Skb => "skb",
+        Mode::Native | Mode::Auto => "native",
+    };
+    Interface { name: attached.interface.clone(), mode: mode.to_owned() }
+}
+
+fn hop(peer: &Peer) -> NextHop {
+    let (mac, interface) = match &peer.hop {
+        Some((mac, interface)) => {
+            let [a, b, c, d, e, f] = mac;
+            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            (Some(mac), Some(interface.clone()))
+        }
+        None => (None, None),
+    };
+    NextHop { node: peer.name.clone(), address: peer.address.to_string(), mac, interface }
+}
