@@ -98,10 +98,10 @@ impl NextHop {
     }
 }
 
-/// One row of the `NODES` map. Written by the daemon; lives as long as the node is configured.
+/// One row of the `NODES` map. Written by the daemon; lives as long as the program.
 ///
-/// `address` and `interfaces` are only written while `present` is 0 and after a grace period, so a
-/// reader never sees a mixture; the next hop and the epoch are single words.
+/// `address` and `interfaces` are written before the program is attached and never changed after
+/// that, so a reader never sees a mixture; the next hop and the epoch are single words.
 #[repr(C, align(64))]
 pub struct NodeRow {
     next_hop: MapWord,

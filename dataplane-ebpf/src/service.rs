@@ -8,7 +8,7 @@ pub const SERVICE_ROWS: usize = 4096;
 /// How many services a node can serve, and one row of counters each. Index 0 is "no service".
 pub const SERVICES: usize = 64;
 
-/// UDP port of forwarded packets where the configuration names no other.
+/// UDP port of forwarded packets, on every node.
 pub const ENCAP_PORT: u16 = 7471;
 
 /// What an address and port is for. Stored as a plain number, so that any byte is valid.
@@ -39,8 +39,7 @@ pub mod protocol {
 
 /// One row of the `SERVICES` map.
 ///
-/// Written by the daemon while `kind` is [`kind::NONE`] and no program runs on it; a row lives as
-/// long as its service is configured.
+/// Written by the daemon before the program is attached, and never changed after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct ServiceRow {

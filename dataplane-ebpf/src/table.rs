@@ -170,9 +170,9 @@ impl<W: Word> Bucket<W> {
         Found::Hit { bits: value >> 16, way: way as u8, generation }
     }
 
-    /// The first way without an entry. For the writer only.
-    pub fn free_way(&self) -> Option<u8> {
-        (0..WAYS as u8).find(|&way| self.key(way).tag() == 0)
+    /// The ways without an entry. For the writer only.
+    pub fn free_ways(&self) -> impl Iterator<Item = u8> {
+        (0..WAYS as u8).filter(|&way| self.key(way).tag() == 0)
     }
 
     /// Puts an entry into a free way and returns what the writer must know of it.

@@ -172,7 +172,7 @@ proptest! {
         let miss = Found::Miss { second: flags.0, stash: flags.1 };
         for (at, &tag) in tags.iter().enumerate() {
             prop_assert_eq!(bucket.find(tag), miss);
-            let way = bucket.free_way().expect("room for four");
+            let way = bucket.free_ways().next().expect("room for four");
             prop_assert_eq!(way as usize, at);
             let _ = bucket.insert(way, tag, bits ^ at as u64);
         }
@@ -180,7 +180,7 @@ proptest! {
             let hit = Found::Hit { bits: bits ^ at as u64, way: at as u8, generation: 1 };
             prop_assert_eq!(bucket.find(tag), hit);
         }
-        prop_assert_eq!(bucket.free_way().is_none(), tags.len() == WAYS);
+        prop_assert_eq!(bucket.free_ways().next().is_none(), tags.len() == WAYS);
         prop_assert!(tags.contains(&other) || bucket.find(other) == miss);
         for way in 0..tags.len() as u8 {
             bucket.remove(way);

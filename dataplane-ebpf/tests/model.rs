@@ -43,7 +43,7 @@ impl Table {
 
     /// What the writer in userspace does, with the same calls in the same order.
     fn insert(&self, tag: u64, bits: u64, version: u64) {
-        let way = self.bucket.free_way().expect("a free way");
+        let way = self.bucket.free_ways().next().expect("a free way");
         assert_eq!(way, 0, "the models keep to one way");
         self.detail.set_version(version, self.bucket.next_generation(way));
         let _ = self.bucket.insert(way, tag, bits);

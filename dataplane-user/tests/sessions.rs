@@ -89,7 +89,7 @@ impl Model {
         let [stash, other] = at.stash_pair();
         [at.first, at.second, stash, other]
             .into_iter()
-            .any(|bucket| self.bucket(bucket).free_way().is_some())
+            .any(|bucket| self.bucket(bucket).free_ways().next().is_some())
     }
 
     fn insert(&mut self, key: Key, entry: Entry, version: u64) -> Result<(), InsertError> {
@@ -355,4 +355,23 @@ fn generations_wrap_without_a_trace() {
         assert!(table.remove(&memory, key));
         assert_eq!(table.get(&memory, key), None);
     }
+}
+
+#[test]
+fn keys_that_share_their_buckets_and_tag_are_refused_from_either_side() {
+    let bits = 10;
+    let memory = Memory::anonymous(bits).unwrap();
+    let mut table = SessionTable::new(bits);
+    let entry = Entry { place: Place::Local { cpu: 0 }, epoch: 1 };
+    let one = Key { hash: 0x1234_0000_0000_9a5f, slot: 1 };
+    let at = Location::of(one.hash, bits);
+    // The first bucket of the other is the second of this one, and the other way round.
+    let other = Key { hash: u64::from(at.second) << (64 - bits) | at.tag, slot: 2 };
+    assert_eq!(Location::of(other.hash, bits).second, at.first);
+    assert_ne!(one.hash, other.hash);
+    table.insert(&memory, one, entry, 1).unwrap();
+    assert_eq!(table.insert(&memory, other, entry, 1), Err(InsertError::Taken));
+    assert!(table.remove(&memory, one));
+    table.insert(&memory, other, entry, 1).unwrap();
+    assert_eq!(table.insert(&memory, one, entry, 1), Err(InsertError::Taken));
 }

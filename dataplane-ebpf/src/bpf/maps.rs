@@ -28,7 +28,7 @@ const CPU_ROWS: u32 = 1024;
 #[map]
 static LOCAL: Array<LocalRow> = Array::with_max_entries(1, SHARED);
 
-/// Addresses and ports. Written when services change; a row lives as long as its service.
+/// Addresses and ports. Written once, before the program is attached.
 #[map]
 static SERVICES: Array<ServiceRow> = Array::with_max_entries(SERVICE_ROWS as u32, SHARED);
 
@@ -46,7 +46,7 @@ static SESSIONS: Array<Bucket> = Array::with_max_entries(buckets(*BUCKET_BITS.st
 static DETAILS: Array<DetailRow> =
     Array::with_max_entries(buckets(*BUCKET_BITS.start()) * WAYS as u32, SHARED);
 
-/// The nodes. Written when the configuration or a next hop changes.
+/// The nodes. Written once, but for the next hop and the epoch, which are words of their own.
 #[map]
 static NODES: Array<NodeRow> = Array::with_max_entries(NODE_ROWS as u32, SHARED);
 

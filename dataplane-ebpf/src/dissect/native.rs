@@ -27,6 +27,7 @@
 //! [`FLAG_OWNER`] is set, as it is in every packet from server to client: a client that has seen
 //! an owner of a higher epoch, or a higher state_version, drops what an older owner still sends.
 //! Both are hints, unauthenticated: they may make a client ask its owner, never change its state.
+//! Epochs of different nodes compare only where all are drawn from one counter.
 //!
 //! [`TYPE_OPEN`] starts a session: its SessionID field holds 16 random bytes of the client's,
 //! which only choose the node that answers. That node mints the SessionID and returns it in the

@@ -68,7 +68,7 @@ pub(super) fn each_once(mut cpus: Vec<u32>) -> Result<Vec<u32>, BadCpus> {
 }
 
 /// The CPUs of this machine that are online.
-pub(super) fn online() -> io::Result<Vec<u32>> {
+pub fn online() -> io::Result<Vec<u32>> {
     let list = std::fs::read_to_string(ONLINE)?;
     parse(&list).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

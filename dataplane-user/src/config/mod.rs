@@ -14,6 +14,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
+pub use cpus::online as online_cpus;
 pub use error::{ConfigError, Problem};
 
 use crate::dataplane::{attach::Mode, services};
@@ -143,7 +144,7 @@ pub struct Sessions {
     /// that are online. The CPUs that sessions are spread over. In increasing order.
     pub cpus: Vec<u32>,
     /// `queue`: 1 to 16,384 packets; default 2048. How many packets wait for one CPU before more
-    /// are dropped (and counted).
+    /// are dropped, after their verdict and uncounted by it.
     pub queue: u32,
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// The daemon's hand on the fence of one node.
 ///
-/// The fence shuts by itself: a daemon that is stopped, crashed or cut off loses ownership at the
-/// deadline without any code of ours running.
+/// The fence shuts by itself: a daemon that is stopped or crashed loses ownership at the deadline
+/// without any code of ours running. Renewal depends on nothing but the daemon's own clock, so far.
 #[derive(Debug)]
 pub struct FenceKeeper {
     epoch: Epoch,

@@ -12,6 +12,7 @@ pub mod region;
 pub mod services;
 pub mod sessions;
 pub mod simulate;
+pub mod sockets;
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -24,7 +25,7 @@ use counters::Counters;
 use dataplane_ebpf::{
     local::Identity,
     node::{Address, LINKS, LinkRow, NodeRow},
-    service::{SERVICES, ServiceRow},
+    service::ServiceRow,
     slot::SlotWord,
     table::{Entry, WAYS, bits_for, buckets},
     wire_id::Key,
@@ -35,12 +36,7 @@ use object::Object;
 use ownership::{NodeIndex, Placement};
 use probe::Probe;
 use sessions::{InsertError, SessionTable};
-use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsRawFd, BorrowedFd},
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 use thiserror::Error;
 
 /// How to load the programs.
@@ -246,28 +242,6 @@ impl Dataplane {
         self.sessions.remove(&self.memory, key)
     }
 
-    /// Gives the selector an application's socket for a CPU.
-    ///
-    /// The first socket of a group brings the selector with it. All sockets of a group are bound
-    /// to one address and port with `SO_REUSEPORT`, unconnected.
-    pub fn add_socket(
-        &mut self,
-        service: u16,
-        control: bool,
-        cpu: u32,
-        socket: BorrowedFd<'_>,
-    ) -> Result<(), SocketError> {
-        if service as usize >= SERVICES || !self.options.cpus.contains(&cpu) {
-            return Err(SocketError::Cpu { cpu, cpus: self.options.cpus.clone() });
-        }
-        let selector: &SkReuseport =
-            self.ebpf.program("select").expect("in the object").try_into()?;
-        selector.attach(socket).map_err(SocketError::Attach)?;
-        let index = (service as u32 * 2 + control as u32) * CPUS as u32 + cpu;
-        self.sockets.set(index, &socket.as_raw_fd(), 0).map_err(SocketError::Map)?;
-        Ok(())
-    }
-
     /// Reads jiffies and the clock they follow.
     pub fn jiffies(&mut self) -> Result<Jiffies, ClockError> {
         let tick = tick().map_err(ClockError::Tick)?;
@@ -320,45 +294,6 @@ impl Dataplane {
             program.load()?;
         }
         Ok(program)
-    }
-}
-
-/// Why a socket could not be given to the selector.
-#[derive(Debug, Error)]
-pub enum SocketError {
-    /// Not one of the CPUs that process sessions.
-    #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
-    Cpu {
-        /// The CPU.
-        cpu: u32,
-        /// The configured ones.
-        cpus: Vec<u32>,
-    },
-    /// The kernel refused the selector.
-    #[error(
-        "attaching the selector failed: the socket must be a UDP socket with SO_REUSEPORT set \
-         before bind"
-    )]
-    Attach(#[source] ProgramError),
-    /// The kernel refused the socket.
-    #[error(
-        "the socket array refused the socket: it must be bound, unconnected, in the group of its \
-         service's other sockets, and in no other array; after a restart of the daemon try again \
-         once the sockets of all services were handed over"
-    )]
-    Map(#[source] MapError),
-    /// Anything else about the program.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-}
-
-impl SocketError {
-    /// Whether the socket is in another array, perhaps in one that is about to be freed.
-    pub fn is_busy(&self) -> bool {
-        let Self::Map(MapError::SyscallError(error)) = self else {
-            return false;
-        };
-        error.io_error.raw_os_error() == Some(libc::EBUSY)
     }
 }
 

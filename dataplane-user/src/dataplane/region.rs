@@ -21,13 +21,13 @@ unsafe impl Shared for u64 {}
 unsafe impl Shared for dataplane_ebpf::word::MapWord {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::local::LocalRow {}
-// SAFETY: as above; rewritten only while no program runs on it.
+// SAFETY: as above; written before the program is attached.
 unsafe impl Shared for dataplane_ebpf::service::ServiceRow {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::table::Bucket {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::table::DetailRow {}
-// SAFETY: as above; the plain fields are rewritten only while the row is retracted.
+// SAFETY: as above; the plain fields are written before the program is attached.
 unsafe impl Shared for dataplane_ebpf::node::NodeRow {}
 // SAFETY: as above; written once, before the first use.
 unsafe impl Shared for dataplane_ebpf::node::LinkRow {}

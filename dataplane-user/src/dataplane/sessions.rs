@@ -4,12 +4,12 @@ use super::{grace::grace_period, memory::Memory};
 use dataplane_ebpf::{
     local::EPOCH_MAX,
     slot::SlotWord,
-    table::{Entry, Location, WAYS},
+    table::{Entry, Found, Location, WAYS},
     tables::{Lookup, Tables, lookup},
     wire_id::Key,
     word::Word,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use thiserror::Error;
 
 /// Why a key was not put into the table.
@@ -44,6 +44,8 @@ pub struct SessionTable {
     second: HashMap<u32, u32>,
     /// The same for the stash.
     stash: HashMap<u32, u32>,
+    /// Ways whose generations are used up and that could not be waited for.
+    retired: HashSet<u32>,
 }
 
 /// Which of a key's buckets.
@@ -58,7 +60,14 @@ impl SessionTable {
     /// The writer of an empty table with `2^bits` primary buckets.
     pub fn new(bits: u8) -> Self {
         let rows = vec![0; dataplane_ebpf::slot::SLOTS].into_boxed_slice();
-        Self { bits, entries: 0, rows, second: HashMap::new(), stash: HashMap::new() }
+        Self {
+            bits,
+            entries: 0,
+            rows,
+            second: HashMap::new(),
+            stash: HashMap::new(),
+            retired: HashSet::new(),
+        }
     }
 
     /// How many keys the table holds.
@@ -98,11 +107,11 @@ impl SessionTable {
         if self.entries >= self.capacity() {
             return Err(self.full());
         }
-        if lookup(memory, key.hash, self.bits) != Lookup::Miss {
+        let at = Location::of(key.hash, self.bits);
+        if is_taken(memory, &at) {
             return Err(InsertError::Taken);
         }
-        let at = Location::of(key.hash, self.bits);
-        let Some((level, index, way)) = free_way(memory, &at) else {
+        let Some((level, index, way)) = self.free_way(memory, &at) else {
             return Err(self.full());
         };
         self.count_row(memory, key.slot);
@@ -113,7 +122,10 @@ impl SessionTable {
         memory.detail(detail).expect("within the table").set_version(version, generation);
         if bucket.insert(way, at.tag, entry.pack()).wrapped {
             // A reader might hold this way's words from 65,536 inserts ago.
-            grace_period().expect("MEMBARRIER_CMD_GLOBAL is in every kernel since 4.3");
+            if let Err(error) = grace_period() {
+                tracing::error!(%error, "no grace period: a way of the session table is given up");
+                self.retired.insert(detail);
+            }
         }
         self.entries += 1;
         Ok(())
@@ -129,9 +141,11 @@ impl SessionTable {
     ) -> Result<(), (usize, InsertError)> {
         for (index, &(key, entry, version)) in sessions.iter().enumerate() {
             if let Some((ahead, ..)) = sessions.get(index + AHEAD) {
-                let first = Location::of(ahead.hash, self.bits).first as usize;
-                memory.sessions.prefetch(first);
-                memory.details.prefetch(first * WAYS);
+                let at = Location::of(ahead.hash, self.bits);
+                memory.sessions.prefetch(at.first as usize);
+                memory.sessions.prefetch(at.second as usize);
+                memory.sessions.prefetch(at.stash as usize);
+                memory.details.prefetch(at.first as usize * WAYS);
             }
             self.insert(memory, key, entry, version).map_err(|error| (index, error))?;
         }
@@ -183,6 +197,22 @@ impl SessionTable {
             _ => Level::Stash,
         };
         Some((level, index, way))
+    }
+
+    fn free_way(&self, memory: &Memory, at: &Location) -> Option<(Level, u32, u8)> {
+        let [stash, other] = at.stash_pair();
+        let levels = [
+            (Level::First, at.first),
+            (Level::Second, at.second),
+            (Level::Stash, stash),
+            (Level::Stash, other),
+        ];
+        levels.into_iter().find_map(|(level, index)| {
+            let bucket = memory.bucket(index).expect("within the table");
+            let retired = |way: &u8| self.retired.contains(&(index * WAYS as u32 + *way as u32));
+            let way = bucket.free_ways().find(|way| self.retired.is_empty() || !retired(way))?;
+            Some((level, index, way))
+        })
     }
 
     fn full(&self) -> InsertError {
@@ -238,17 +268,13 @@ impl SessionTable {
     }
 }
 
-fn free_way(memory: &Memory, at: &Location) -> Option<(Level, u32, u8)> {
+/// Whether a key lies in any bucket of this location, whatever the flags say: keys that share a
+/// location must not both be in the table, as a reader could not tell them apart.
+fn is_taken(memory: &Memory, at: &Location) -> bool {
     let [stash, other] = at.stash_pair();
-    let levels = [
-        (Level::First, at.first),
-        (Level::Second, at.second),
-        (Level::Stash, stash),
-        (Level::Stash, other),
-    ];
-    levels.into_iter().find_map(|(level, index)| {
-        let way = memory.bucket(index).expect("within the table").free_way()?;
-        Some((level, index, way))
+    [at.first, at.second, stash, other].into_iter().any(|index| {
+        let bucket = memory.bucket(index).expect("within the table");
+        !matches!(bucket.find(at.tag), Found::Miss { .. })
     })
 }
 

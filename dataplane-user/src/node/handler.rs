@@ -2,46 +2,75 @@
 
 use super::{Node, Refusal};
 use crate::api::{Request, Response};
-use std::os::fd::OwnedFd;
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long the kernel may take to free what an earlier daemon left.
+const FREEING: Duration = Duration::from_millis(250);
+
+/// How often it is asked meanwhile.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Answers a request. Waits for nothing while it holds the node's lock, which the renewal of the
+/// lease needs too.
+pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> Response {
+    let end = Instant::now() + FREEING;
+    loop {
+        let result = lock(node).handle(request, fd);
+        match result {
+            Ok(response) => return response,
+            // The socket was an earlier daemon's. Our selector has just replaced the last that
+            // used that daemon's array, which the kernel frees a grace period later.
+            Err(Refusal::Socket(error)) if error.is_busy() && Instant::now() < end => {
+                thread::sleep(TICK);
+            }
+            Err(refusal) => return Response::Error(refusal.to_string()),
+        }
+    }
+}
+
+/// Locks a node. A request that panicked has left it in a state that nobody knows: then the daemon
+/// ends, and the fence shuts at its deadline.
+pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
+    node.lock().expect("no request has panicked")
+}
 
 impl Node {
-    /// Answers a request.
-    pub fn handle(&mut self, request: Request, fd: Option<OwnedFd>) -> Response {
-        let result = self.try_handle(request, fd);
-        result.unwrap_or_else(|refusal| Response::Error(refusal.to_string()))
-    }
-
-    fn try_handle(&mut self, request: Request, fd: Option<OwnedFd>) -> Result<Response, Refusal> {
+    fn handle(&mut self, request: &Request, fd: Option<&OwnedFd>) -> Result<Response, Refusal> {
         Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Stats => Response::Stats(self.stats()?),
             Request::Sessions { after, limit } => {
-                Response::Sessions(self.sessions(after.as_deref(), limit)?)
+                Response::Sessions(self.sessions(after.as_deref(), *limit)?)
             }
             Request::AddSocket { service, control, cpu } => {
-                self.add_socket(&service, control, cpu, fd)?;
+                self.add_socket(service, *control, *cpu, fd.map(AsFd::as_fd))?;
                 Response::Done
             }
-            Request::Open { service, cpu } => Response::Opened(self.open(&service, cpu)?),
-            Request::Mint { session } => Response::WireId(self.mint(&session)?),
+            Request::Open { service, cpu } => Response::Opened(self.open(service, *cpu)?),
+            Request::Mint { session } => Response::WireId(self.mint(session)?),
             Request::AddWireId { session, id, off_home } => {
-                self.add_wire_id(&session, &id, off_home)?;
+                self.add_wire_id(session, id, *off_home)?;
                 Response::Done
             }
             Request::RemoveWireId { session, id } => {
-                self.remove_wire_id(&session, &id)?;
+                self.remove_wire_id(session, id)?;
                 Response::Done
             }
             Request::AddRow { service, id, node, version } => {
-                self.add_row(&service, &id, &node, version)?;
+                self.add_row(service, id, node, *version)?;
                 Response::Done
             }
             Request::RemoveRow { service, id } => {
-                self.remove_row(&service, &id)?;
+                self.remove_row(service, id)?;
                 Response::Done
             }
             Request::Close { session } => {
-                self.close(&session)?;
+                self.close(session)?;
                 Response::Done
             }
         })

@@ -7,6 +7,7 @@ mod registry;
 mod report;
 mod state_folder;
 
+pub use handler::{answer, lock};
 pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};
 pub use state_folder::{StateError, StateFolder};
@@ -30,21 +31,12 @@ use ownership::{NodeIndex, Placement, SessionId, StateVersion};
 use rand::Rng;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    os::fd::OwnedFd,
-    thread,
-    time::{Duration, Instant},
+    net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
 };
 
 /// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
 const DRAWS: usize = 8;
-
-/// How long the kernel may take to free what an earlier daemon left. Requests wait meanwhile, and
-/// so does the renewal of the lease.
-const FREEING: Duration = Duration::from_millis(250);
-
-/// How often it is asked meanwhile.
-const TICK: Duration = Duration::from_millis(2);
 
 /// A node whose programs are loaded.
 pub struct Node {
@@ -146,25 +138,18 @@ impl Node {
         service: &str,
         control: bool,
         cpu: u32,
-        socket: Option<OwnedFd>,
+        socket: Option<BorrowedFd<'_>>,
     ) -> Result<(), Refusal> {
-        use std::os::fd::AsFd;
         let place = self.find_service(service)?;
-        if control && self.services[place].control_port.is_none() {
-            return Err(Refusal::NoControlPort(service.to_owned()));
-        }
+        let Service { index, address, control_port, .. } = self.services[place];
+        let port = match (control, control_port) {
+            (false, _) => address.port(),
+            (true, Some(port)) => port,
+            (true, None) => return Err(Refusal::NoControlPort(service.to_owned())),
+        };
         let socket = socket.ok_or(Refusal::NoSocket)?;
-        let index = self.services[place].index;
-        let end = Instant::now() + FREEING;
-        loop {
-            match self.dataplane.add_socket(index, control, cpu, socket.as_fd()) {
-                Ok(()) => break,
-                // It was an earlier daemon's. Our selector has just replaced the last that used
-                // that daemon's array, which the kernel frees a grace period later.
-                Err(error) if error.is_busy() && Instant::now() < end => thread::sleep(TICK),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let address = SocketAddr::new(address.ip(), port);
+        self.dataplane.add_socket(index, control, cpu, address, socket)?;
         self.sockets.entry((place, control)).or_default().insert(cpu);
         Ok(())
     }
@@ -279,6 +264,9 @@ impl Node {
         let (_, key) = self.parse_wire_id(place, wire_id)?;
         let peer = self.peers.iter().find(|peer| peer.name == node);
         let peer = peer.ok_or_else(|| Refusal::NoNode(node.to_owned()))?;
+        if peer.index == self.index {
+            return Err(Refusal::OwnRow(node.to_owned()));
+        }
         let place = Place::Remote { node: peer.index.get() };
         let entry = Entry { place, epoch: self.fence.epoch().get() };
         Ok(self.dataplane.insert(key, entry, version)?)
@@ -341,7 +329,7 @@ impl Node {
         open_for(self.dataplane.memory.local_row()).map(drop).ok_or(Refusal::FenceShut)
     }
 
-    /// A wire id in hexadecimal: the service's own length, or a SessionID's.
+    /// A wire id in hexadecimal, of any length that wire ids have: peers choose their own.
     fn parse_wire_id(&self, service: usize, text: &str) -> Result<(Vec<u8>, Key), Refusal> {
         let bytes = unhex(text).ok_or_else(|| Refusal::NotHex(text.to_owned()))?;
         match self.key(service, &bytes) {

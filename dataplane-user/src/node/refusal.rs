@@ -1,7 +1,7 @@
 //! Why requests are refused, in words for people.
 
 use super::WIRE_IDS;
-use crate::dataplane::{SocketError, sessions::InsertError};
+use crate::dataplane::{sessions::InsertError, sockets::SocketError};
 use aya::maps::MapError;
 use thiserror::Error;
 
@@ -22,6 +22,11 @@ pub enum Refusal {
     /// No such node.
     #[error("there is no node {0:?} in the configuration")]
     NoNode(String),
+    /// A row to this node itself.
+    #[error(
+        "node {0:?} is this node: an off-home row leads to another one; open a session instead"
+    )]
+    OwnRow(String),
     /// Not one of the CPUs that process sessions.
     #[error("CPU {cpu} processes no sessions: `sessions.cpus` is {cpus:?}")]
     NoCpu {

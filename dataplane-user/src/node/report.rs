@@ -15,6 +15,9 @@ use crate::{
 use ownership::SessionId;
 use std::ops::Bound::{Excluded, Unbounded};
 
+/// How many bytes of sessions one answer holds, beside the last: well below what a message may.
+const PAGE: usize = 96 * 1024;
+
 impl Node {
     /// How the node is.
     pub fn status(&self) -> Status {
@@ -59,14 +62,14 @@ impl Node {
         Ok(stats)
     }
 
-    /// Up to `limit` sessions behind the id `after`.
+    /// Up to `limit` sessions behind the id `after`, and no more than an answer holds.
     pub fn sessions(&self, after: Option<&str>, limit: usize) -> Result<Vec<SessionRow>, Refusal> {
         let start = match after {
             None => Unbounded,
             Some(text) => Excluded(parse_session(text)?),
         };
         let rows = self.sessions.range((start, Unbounded)).take(limit.min(200));
-        Ok(rows.map(|(id, session)| self.row(*id, session)).collect())
+        Ok(page(rows.map(|(id, session)| self.row(*id, session))))
     }
 
     fn row(&self, id: SessionId, session: &Session) -> SessionRow {
@@ -79,6 +82,19 @@ impl Node {
             wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
         }
     }
+}
+
+/// The first of these rows: as many as an answer holds, and at least one.
+fn page(rows: impl Iterator<Item = SessionRow>) -> Vec<SessionRow> {
+    let mut room = PAGE;
+    rows.take_while(|row| {
+        let more = room > 0;
+        // The keys and numbers around the ids take less than this.
+        let ids = row.wire_ids.iter().map(|id| id.len() + 3).sum::<usize>();
+        room = room.saturating_sub(160 + row.service.len() + ids);
+        more
+    })
+    .collect()
 }
 
 fn interface(attached: &Attached) -> Interface {
@@ -99,4 +115,31 @@ fn hop(peer: &Peer) -> NextHop {
         None => (None, None),
     };
     NextHop { node: peer.name.clone(), address: peer.address.to_string(), mac, interface }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(wire_ids: usize) -> impl Iterator<Item = SessionRow> {
+        (0..200).map(move |slot| SessionRow {
+            session: "01".repeat(20),
+            service: "a-service-with-a-name".into(),
+            cpu: u32::MAX,
+            slot,
+            version: u64::MAX,
+            wire_ids: vec!["01".repeat(20); wire_ids],
+        })
+    }
+
+    #[test]
+    fn a_page_of_sessions_is_bounded_by_bytes_too() {
+        assert_eq!(page(rows(1)).len(), 200);
+        let full = page(rows(32));
+        assert!((50..100).contains(&full.len()), "{}", full.len());
+        let message = serde_json::to_vec(&full).expect("plain data");
+        assert!(message.len() < PAGE + 2_000, "{}", message.len());
+        assert_eq!(page(rows(10_000)).len(), 1, "at least one, so that the next page can be asked");
+        assert_eq!(page(rows(1).take(0)).len(), 0);
+    }
 }
