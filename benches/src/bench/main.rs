@@ -3,6 +3,7 @@
 //! Programs run in turns, many rounds of them; what is reported is the median of the differences
 //! and their spread. Needs root.
 
+mod bars;
 mod measure;
 mod node;
 mod protocols;
@@ -21,6 +22,9 @@ struct Arguments {
     /// Fewer rounds: two minutes at most.
     #[arg(long)]
     quick: bool,
+    /// Fail if a figure misses its bar. Only on a machine that does nothing else.
+    #[arg(long)]
+    check: bool,
     /// Write the figures to this file as one flat JSON object, in nanoseconds and milliseconds.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -42,12 +46,21 @@ fn main() -> Result<()> {
         random(&rounds, sessions, &mut figures)?;
     }
     print(&figures);
+    let missed = bars::missed(&figures);
+    for bar in &missed {
+        println!("misses its bar: {bar}");
+    }
     if let Some(path) = arguments.json {
         let flat: serde_json::Map<_, _> =
             figures.iter().map(|figure| (figure.name.clone(), figure.median.into())).collect();
         let text = serde_json::to_string_pretty(&flat)?;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    anyhow::ensure!(
+        !arguments.check || missed.is_empty(),
+        "{} figures miss their bars",
+        missed.len()
+    );
     Ok(())
 }
 

@@ -1,0 +1,28 @@
+//! What the figures are held against.
+
+use crate::measure::Figure;
+
+/// The most that a figure may be, in its own unit.
+const BARS: [(&str, f64); 5] = [
+    ("steer_local_hot_ns", 35.0),
+    ("steer_local_64k_ns", 60.0),
+    ("forward_over_base_hot_ns", 40.0),
+    ("fence_ns", 2.0),
+    ("publish_1m_ms", 150.0),
+];
+
+/// The bars that are missed, in words.
+pub fn missed(figures: &[Figure]) -> Vec<String> {
+    let median = |name: &str| figures.iter().find(|f| f.name == name).map(|f| f.median);
+    // A million sessions may cost one read from memory more than a hot one, and a little.
+    let million = median("steer_local_hot_ns")
+        .zip(median("random_read_1m_ns"))
+        .map(|(hot, read)| ("steer_local_1m_ns", hot + 1.15 * read));
+    BARS.into_iter()
+        .chain(million)
+        .filter_map(|(name, bar)| {
+            let Some(figure) = median(name) else { return Some(format!("{name}: not measured")) };
+            (figure > bar).then(|| format!("{name} is {figure:.1}, at most {bar:.1}"))
+        })
+        .collect()
+}
