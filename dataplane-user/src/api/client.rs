@@ -2,9 +2,9 @@
 
 use super::{
     message::{OpenedSession, Request, Response, SessionRow, Stats, Status},
-    wire,
+    wire::{self, Message, ReceiveError},
 };
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -57,7 +57,7 @@ impl Client {
             Ok(socket)
         };
         match dial() {
-            Ok(socket) => Ok(Self { socket, buffer: Vec::new() }),
+            Ok(socket) => Ok(Self { socket, buffer: vec![0; wire::RESPONSE_MAX] }),
             Err(error) => Err(ClientError::Connect { path: path.to_owned(), error: error.into() }),
         }
     }
@@ -78,7 +78,8 @@ impl Client {
         }
     }
 
-    /// Up to 200 sessions behind the id `after`.
+    /// Up to 200 sessions behind the id `after`, fewer if they have many wire ids. None only when
+    /// there are no more.
     pub fn sessions(&mut self, after: Option<&str>) -> Result<Vec<SessionRow>, ClientError> {
         let request = Request::Sessions { after: after.map(str::to_owned), limit: 200 };
         match self.call(&request, None)? {
@@ -133,12 +134,26 @@ impl Client {
         fd: Option<BorrowedFd<'_>>,
     ) -> Result<Response, ClientError> {
         let message = serde_json::to_vec(request).expect("a request is plain data");
-        wire::send(self.socket.as_fd(), &message, fd)?;
-        wire::receive(self.socket.as_fd(), &mut self.buffer)?.ok_or(ClientError::HungUp)?;
-        match serde_json::from_slice(&self.buffer) {
+        let sent = wire::send(self.socket.as_fd(), &message, fd, MsgFlags::empty());
+        // A daemon that has no place for this connection says so before it hangs up.
+        match sent {
+            Err(error) if !hung_up(&error) => return Err(error.into()),
+            _ => {}
+        }
+        let received = wire::receive(self.socket.as_fd(), &mut self.buffer);
+        let received = received.map_err(|error| match error {
+            ReceiveError::Io(error) => error,
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        })?;
+        let Message { bytes, .. } = received.ok_or(ClientError::HungUp)?;
+        match serde_json::from_slice(bytes) {
             Ok(Response::Error(reason)) => Err(ClientError::Refused(reason)),
             Ok(response) => Ok(response),
             Err(error) => Err(ClientError::Answer(Some(error))),
         }
     }
+}
+
+fn hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

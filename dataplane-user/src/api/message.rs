@@ -16,7 +16,8 @@ pub enum Request {
     Sessions {
         /// Only those behind this id.
         after: Option<String>,
-        /// At most so many, up to 200.
+        /// At most so many, up to 200; fewer if they have many wire ids, but at least one if there
+        /// is one.
         limit: usize,
     },
     /// Gives the socket beside the message to the selector. It is bound to the service's address

@@ -5,7 +5,9 @@
 //! (`SCM_RIGHTS`).
 
 mod client;
+mod listener;
 mod message;
+mod places;
 mod server;
 mod wire;
 

@@ -1,35 +1,38 @@
 //! The daemon's end of the socket: a thread for each connection, and a bound on them.
 
 use super::{
+    listener::{SocketFile, accept, listen_at},
     message::{Request, Response},
-    wire,
+    places::Places,
+    wire::{self, Message, ReceiveError},
 };
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket,
+use nix::sys::{
+    socket::{MsgFlags, getsockopt, setsockopt, sockopt},
+    time::{TimeVal, TimeValLike},
 };
 use std::{
-    fs::{self, Permissions},
     io,
-    os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-        unix::fs::PermissionsExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 
-/// How many connections are served at a time.
-const CONNECTIONS: usize = 256;
+/// How many seconds an answer waits for a client that does not read.
+const SEND_SECONDS: i64 = 5;
+
+/// How long nothing is accepted after accepting failed: most often too many files are open.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log says that connections are refused or fail.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// A listening socket; its file goes when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
+    _file: SocketFile,
 }
 
 /// The socket could not be made.
@@ -43,81 +46,193 @@ pub struct ServerError {
 
 impl Server {
     /// Listens at `path`, whose file gets `mode`, and answers with `handler` from threads of its
-    /// own. A file that an earlier daemon left is replaced; the caller holds the node's lock.
+    /// own. A socket that an earlier daemon left is replaced; the caller holds the node's lock.
     pub fn start<H>(path: &Path, mode: u32, handler: H) -> Result<Self, ServerError>
     where
         H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
     {
-        let listener = listen_at(path, mode)
-            .map_err(|source| ServerError { path: path.to_owned(), source })?;
-        let handler = Arc::new(handler);
-        let serving = Arc::new(AtomicUsize::new(0));
-        thread::spawn(move || {
-            while let Ok(connection) = accept(&listener) {
-                if serving.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
-                    serving.fetch_sub(1, Ordering::Relaxed);
-                    tracing::warn!("refused a connection: {CONNECTIONS} are open already");
-                    continue;
-                }
-                let (handler, serving) = (Arc::clone(&handler), Arc::clone(&serving));
-                thread::spawn(move || {
-                    if let Err(error) = serve(&connection, &*handler) {
-                        tracing::debug!(%error, "a connection broke");
-                    }
-                    serving.fetch_sub(1, Ordering::Relaxed);
-                });
-            }
-        });
-        Ok(Self { path: path.to_owned() })
+        let start = || {
+            let (listener, file) = listen_at(path, mode)?;
+            thread::Builder::new()
+                .name("api".into())
+                .spawn(move || accept_all(&listener, &Arc::new(handler)))?;
+            Ok(Self { _file: file })
+        };
+        start().map_err(|source| ServerError { path: path.to_owned(), source })
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "removing the socket's file failed");
-        }
-    }
-}
-
-fn listen_at(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
-    listen(&listener, Backlog::new(64)?)?;
-    Ok(listener)
-}
-
-fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+/// Serves whoever connects, for ever: what fails for one connection may work for the next.
+fn accept_all<H>(listener: &OwnedFd, handler: &Arc<H>)
+where
+    H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
+{
+    let places = Places::default();
+    let mut complained: Option<Instant> = None;
     loop {
-        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: the kernel has just made the descriptor for us.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNABORTED) => {}
-            Err(error) => return Err(error.into()),
+        let (failed, pause) = match accept(listener) {
+            Ok(connection) => (admit(connection, &places, handler), Duration::ZERO),
+            Err(error) => (Err(error), PAUSE),
+        };
+        if let Err(error) = failed {
+            if complained.is_none_or(|at| at.elapsed() > COMPLAINTS) {
+                tracing::warn!("a connection to the API failed: {error}");
+                complained = Some(Instant::now());
+            }
+            thread::sleep(pause);
         }
     }
+}
+
+/// Serves a connection from a thread of its own, or answers that there is no place for it.
+fn admit<H>(connection: OwnedFd, places: &Places, handler: &Arc<H>) -> io::Result<()>
+where
+    H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
+{
+    prepare(&connection)?;
+    let process = getsockopt(&connection, sockopt::PeerCredentials)?.pid();
+    let place = match places.take(process) {
+        Ok(place) => place,
+        Err(full) => {
+            let response = Response::Error(full.to_string());
+            answer(&connection, &response, MsgFlags::MSG_DONTWAIT)?;
+            return Err(io::Error::other(full));
+        }
+    };
+    let handler = Arc::clone(handler);
+    thread::Builder::new().name("api-connection".into()).spawn(move || {
+        let _place = place;
+        if let Err(error) = serve(&connection, &*handler) {
+            tracing::debug!(%error, "a connection broke");
+        }
+    })?;
+    Ok(())
+}
+
+/// Lets the longest answer through, and no client hold its thread by not reading.
+fn prepare(connection: &OwnedFd) -> io::Result<()> {
+    setsockopt(connection, sockopt::SendTimeout, &TimeVal::seconds(SEND_SECONDS))?;
+    let buffer = wire::RESPONSE_MAX;
+    if setsockopt(connection, sockopt::SndBufForce, &buffer).is_err() {
+        // Without CAP_NET_ADMIN net.core.wmem_max bounds it; then long answers may be refused.
+        setsockopt(connection, sockopt::SndBuf, &buffer)?;
+    }
+    Ok(())
 }
 
 fn serve<H>(connection: &OwnedFd, handler: &H) -> io::Result<()>
 where
     H: Fn(Request, Option<OwnedFd>) -> Response,
 {
-    let mut buffer = Vec::new();
-    while let Some(fd) = wire::receive(connection.as_fd(), &mut buffer)? {
-        let response = match serde_json::from_slice(&buffer) {
-            Ok(request) => handler(request, fd),
-            Err(error) => Response::Error(format!("the request cannot be read: {error}")),
+    let mut buffer = vec![0; wire::REQUEST_MAX];
+    loop {
+        let response = match wire::receive(connection.as_fd(), &mut buffer) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Message { bytes, fd })) => match serde_json::from_slice(bytes) {
+                Ok(request) => handler(request, fd),
+                Err(error) => Response::Error(format!("the request cannot be read: {error}")),
+            },
+            Err(ReceiveError::Io(error)) => return Err(error),
+            Err(error) => Response::Error(error.to_string()),
         };
-        let message = serde_json::to_vec(&response).map_err(io::Error::other)?;
-        wire::send(connection.as_fd(), &message, None)?;
+        answer(connection, &response, MsgFlags::empty())?;
     }
-    Ok(())
+}
+
+fn answer(connection: &OwnedFd, response: &Response, flags: MsgFlags) -> io::Result<()> {
+    let message = serde_json::to_vec(response).map_err(io::Error::other)?;
+    let sent = match message.len() {
+        0..=wire::RESPONSE_MAX => wire::send(connection.as_fd(), &message, None, flags),
+        _ => Err(io::Error::from_raw_os_error(libc::EMSGSIZE)),
+    };
+    match sent {
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+            let reason = format!("the answer is too long: it has {} bytes", message.len());
+            let message = serde_json::to_vec(&Response::Error(reason)).map_err(io::Error::other)?;
+            wire::send(connection.as_fd(), &message, None, flags)
+        }
+        sent => sent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Client, ClientError, NextHop, Status, places},
+        *,
+    };
+
+    fn status(nodes: usize) -> Status {
+        let nodes = (0..nodes).map(|number| NextHop {
+            node: format!("gateway-{number}.rack-17.zone-3.example.net"),
+            address: "2001:db8:1234:5678:9abc:def0:1234:5678".into(),
+            mac: Some("02:00:00:00:00:01".into()),
+            interface: Some("enp65s0f0np0".into()),
+        });
+        Status {
+            node: "a".into(),
+            pid: 1,
+            version: "1".into(),
+            epoch: 1,
+            fence_open_ms: 1,
+            revision: 1,
+            slots: 1,
+            sessions: 0,
+            entries: 0,
+            capacity: 1,
+            cpus: vec![0],
+            interfaces: Vec::new(),
+            nodes: nodes.collect(),
+            services: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn serve_nodes(nodes: usize) -> (tempfile::TempDir, PathBuf, Server) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sock");
+        let handler = move |_, _| Response::Status(Box::new(status(nodes)));
+        let server = Server::start(&path, 0o600, handler).expect("listening");
+        (folder, path, server)
+    }
+
+    #[test]
+    fn the_status_of_a_thousand_nodes_arrives() {
+        let (_folder, path, _server) = serve_nodes(1_000);
+        let mut client = Client::connect(&path).expect("connected");
+        assert_eq!(client.status().expect("an answer"), status(1_000));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_said_to_be() {
+        let (_folder, path, _server) = serve_nodes(20_000);
+        let mut client = Client::connect(&path).expect("connected");
+        let error = client.status().expect_err("refused").to_string();
+        assert!(error.starts_with("the answer is too long"), "{error}");
+        let error = client.status().expect_err("refused").to_string();
+        assert!(error.starts_with("the answer is too long"), "the connection lives: {error}");
+    }
+
+    #[test]
+    fn whoever_has_too_many_connections_is_told() {
+        let (_folder, path, _server) = serve_nodes(1);
+        let connect = || Client::connect(&path).expect("connected");
+        let mut served: Vec<_> = (0..places::EACH).map(|_| connect()).collect();
+        for client in &mut served {
+            client.status().expect("an answer");
+        }
+        for _ in 0..100 {
+            match connect().status() {
+                Err(ClientError::Refused(reason)) => {
+                    assert!(reason.contains("64 connections"), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        served.clear();
+        let mut client = connect();
+        while client.status().is_err() {
+            client = connect();
+        }
+    }
 }
