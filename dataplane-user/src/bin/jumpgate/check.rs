@@ -1,5 +1,6 @@
 //! `jumpgate check`
 
+use crate::output::{Closed, say};
 use anyhow::{Context, Result, bail};
 use dataplane_user::{
     config::Config,
@@ -11,7 +12,7 @@ use std::path::Path;
 /// Checks a configuration file, then this machine against it. Fails if an error was found.
 pub fn check(file: &Path) -> Result<()> {
     let config = Config::load(file)?;
-    println!("{:8}  configuration: {}", Level::Fine, file.display());
+    heard_or_not(say!("{:8}  configuration: {}", Level::Fine, file.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -20,12 +21,9 @@ pub fn check(file: &Path) -> Result<()> {
         let interfaces = Interfaces::read().await.context("asking the kernel for interfaces")?;
         anyhow::Ok(preflight::findings(&config, &interfaces).await)
     })?;
-    for finding in &found {
-        show(finding);
-    }
+    heard_or_not(show(&found))?;
     let count = |level| found.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
-    println!();
     if errors > 0 {
         bail!(
             "{} and {}; below each stands what to do",
@@ -33,15 +31,25 @@ pub fn check(file: &Path) -> Result<()> {
             counted(warnings, "warning")
         );
     }
-    println!("no errors, {}, {} not seen", counted(warnings, "warning"), count(Level::Unseen));
-    Ok(())
+    say!("no errors, {}, {} not seen", counted(warnings, "warning"), count(Level::Unseen))
 }
 
-fn show(Finding { level, subject, what, mend }: &Finding) {
-    println!("{level:8}  {subject}: {what}");
-    if !mend.is_empty() {
-        println!("{:8}  -> {mend}", "");
+/// What is found tells the exit code, whether somebody reads it or not.
+fn heard_or_not(said: Result<()>) -> Result<()> {
+    match said {
+        Err(error) if error.is::<Closed>() => Ok(()),
+        said => said,
     }
+}
+
+fn show(found: &[Finding]) -> Result<()> {
+    for Finding { level, subject, what, mend } in found {
+        say!("{level:8}  {subject}: {what}")?;
+        if !mend.is_empty() {
+            say!("{:8}  -> {mend}", "")?;
+        }
+    }
+    say!()
 }
 
 fn counted(count: usize, what: &str) -> String {

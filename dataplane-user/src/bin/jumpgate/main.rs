@@ -1,6 +1,7 @@
 //! The daemon and its command line.
 
 mod check;
+mod output;
 mod run;
 mod sessions;
 mod stats;
@@ -85,6 +86,7 @@ struct Daemon {
 fn main() -> ExitCode {
     match execute(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jumpgate: {error:#}");
             ExitCode::FAILURE

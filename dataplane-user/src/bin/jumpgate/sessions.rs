@@ -1,6 +1,9 @@
 //! `jumpgate sessions`
 
-use crate::table::{print, row};
+use crate::{
+    output::say,
+    table::{print, row},
+};
 use anyhow::Result;
 use dataplane_user::api::{Client, SessionRow};
 
@@ -8,7 +11,7 @@ use dataplane_user::api::{Client, SessionRow};
 pub fn sessions(client: &mut Client, limit: usize, json: bool) -> Result<()> {
     let sessions = fetch(client, limit)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&sessions)?);
+        say!("{}", serde_json::to_string_pretty(&sessions)?)?;
         return Ok(());
     }
     let mut rows = vec![row(["SESSION", "SERVICE", "CPU", "SLOT", "VERSION", "OTHER WIRE IDS"])];
@@ -18,9 +21,9 @@ pub fn sessions(client: &mut Client, limit: usize, json: bool) -> Result<()> {
         let others = session.wire_ids[1..].join(" ");
         rows.push(row([&session.session, &session.service, &cpu, &slot, &version, &others]));
     }
-    print(&rows);
+    print(&rows)?;
     if sessions.len() == limit {
-        println!("the first {limit}; --limit shows more");
+        say!("the first {limit}; --limit shows more")?;
     }
     Ok(())
 }

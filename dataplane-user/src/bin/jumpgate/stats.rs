@@ -1,6 +1,9 @@
 //! `jumpgate stats`
 
-use crate::table::{print, row};
+use crate::{
+    output::say,
+    table::{print, row},
+};
 use anyhow::Result;
 use dataplane_user::{
     api::{Client, Stats},
@@ -17,14 +20,14 @@ pub fn stats(client: &mut Client, watch: bool, json: bool) -> Result<()> {
     loop {
         let (now, stats) = (Instant::now(), client.stats()?);
         match (json, watch) {
-            (true, true) => println!("{}", serde_json::to_string(&stats)?),
-            (true, false) => println!("{}", serde_json::to_string_pretty(&stats)?),
+            (true, true) => say!("{}", serde_json::to_string(&stats)?)?,
+            (true, false) => say!("{}", serde_json::to_string_pretty(&stats)?)?,
             (false, _) => {
                 if watch {
-                    // Clears the terminal and starts at its top.
-                    print!("\x1b[2J\x1b[H");
+                    // Clears the terminal; the table starts in its second line.
+                    say!("\x1b[2J\x1b[H")?;
                 }
-                show(&stats, last.as_ref().map(|(then, stats)| (now - *then, stats)));
+                show(&stats, last.as_ref().map(|(then, stats)| (now - *then, stats)))?;
             }
         }
         if !watch {
@@ -35,7 +38,7 @@ pub fn stats(client: &mut Client, watch: bool, json: bool) -> Result<()> {
     }
 }
 
-fn show(stats: &Stats, last: Option<(Duration, &Stats)>) {
+fn show(stats: &Stats, last: Option<(Duration, &Stats)>) -> Result<()> {
     let mut head = row(["SERVICE", "WHERE", "WHAT", "PACKETS"]);
     if last.is_some() {
         head.push("PER SECOND".into());
@@ -47,7 +50,7 @@ fn show(stats: &Stats, last: Option<(Duration, &Stats)>) {
     }
     let before = last.map(|(time, stats)| (time, Some(&stats.other)));
     rows.extend(service("-", &stats.other, before));
-    print(&rows);
+    print(&rows)
 }
 
 fn service(

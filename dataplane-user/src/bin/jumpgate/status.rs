@@ -1,6 +1,9 @@
 //! `jumpgate status`
 
-use crate::table::{print, row};
+use crate::{
+    output::say,
+    table::{print, row},
+};
 use anyhow::Result;
 use dataplane_user::api::{Client, Status};
 
@@ -8,7 +11,7 @@ use dataplane_user::api::{Client, Status};
 pub fn status(client: &mut Client, json: bool) -> Result<()> {
     let status = client.status()?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say!("{}", serde_json::to_string_pretty(&status)?)?;
         return Ok(());
     }
     let Status {
@@ -32,22 +35,22 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
         0 => "SHUT: this node delivers nothing".to_owned(),
         open => format!("open for {}.{:03} s", open / 1000, open % 1000),
     };
-    println!("node {node}, jumpgate {version}, pid {pid}");
-    println!("epoch {epoch}, fence {fence}");
-    println!("placement revision {revision}: {slots} of 65536 slots are this node's");
-    println!("{sessions} sessions; {entries} of {capacity} table entries in use; CPUs {cpus:?}");
-    println!();
+    say!("node {node}, jumpgate {version}, pid {pid}")?;
+    say!("epoch {epoch}, fence {fence}")?;
+    say!("placement revision {revision}: {slots} of 65536 slots are this node's")?;
+    say!("{sessions} sessions; {entries} of {capacity} table entries in use; CPUs {cpus:?}")?;
+    say!()?;
     let mut rows = vec![row(["INTERFACE", "XDP"])];
     rows.extend(interfaces.iter().map(|link| row([&link.name, &link.mode])));
-    print(&rows);
-    println!();
+    print(&rows)?;
+    say!()?;
     let mut rows = vec![row(["NODE", "ADDRESS", "NEXT HOP", "INTERFACE"])];
     for hop in &nodes {
         let mac = hop.mac.as_deref().unwrap_or("not known: packets for it are dropped");
         rows.push(row([&hop.node, &hop.address, mac, hop.interface.as_deref().unwrap_or("")]));
     }
-    print(&rows);
-    println!();
+    print(&rows)?;
+    say!()?;
     let mut rows = vec![row(["SERVICE", "ADDRESS", "PROTOCOL", "SOCKETS ON CPUS"])];
     for service in &services {
         let sockets = match &service.sockets[..] {
@@ -56,9 +59,9 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
         };
         rows.push(row([&service.name, &service.address, &service.protocol, &sockets]));
     }
-    print(&rows);
+    print(&rows)?;
     for warning in &warnings {
-        println!("\nwarning: {warning}");
+        say!("\nwarning: {warning}")?;
     }
     Ok(())
 }

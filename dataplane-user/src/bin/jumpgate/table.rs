@@ -1,7 +1,10 @@
 //! Columns for the terminal.
 
+use crate::output::say;
+use anyhow::Result;
+
 /// Prints rows in columns that are as wide as they must be; the first row is the head.
-pub fn print(rows: &[Vec<String>]) {
+pub fn print(rows: &[Vec<String>]) -> Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
@@ -10,8 +13,9 @@ pub fn print(rows: &[Vec<String>]) {
     for row in rows {
         let cells: Vec<_> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        say!("{}", cells.join("  ").trim_end())?;
     }
+    Ok(())
 }
 
 /// A row of these cells.
