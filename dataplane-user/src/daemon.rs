@@ -5,23 +5,26 @@ use crate::{
     config::Config,
     dataplane::{
         ClockError, Dataplane, LoadError, LoadOptions,
-        attach::{AttachError, Attached},
+        attach::{AttachError, Attached, sweep},
         fence::FenceKeeper,
         object::Object,
         services::{Clash, rows},
         wire_address,
     },
     neighbours::{Hop, Interfaces, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep},
-    node::{Node, Parts, Peer, StateError, StateFolder},
+    node::{Node, Parts, Peer, StateError, StateFolder, answer, lock},
     preflight,
 };
 use dataplane_ebpf::node::{LinkRow, NextHop};
 use ownership::placement::PlanError;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     future::Future,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard},
+    io,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use thiserror::Error;
@@ -33,7 +36,10 @@ const LEARNING: Duration = Duration::from_millis(250);
 /// The configured interfaces: index to link number and name.
 type Links = BTreeMap<u32, (u8, String)>;
 
-/// Why the daemon could not start. Nothing of it is left in the kernel then.
+/// Why the daemon could not start.
+///
+/// Nothing is left in the kernel then but the links that it took over from an earlier daemon: they
+/// go on forwarding.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// About the node's state.
@@ -66,10 +72,27 @@ pub enum StartError {
     /// About the program's log.
     #[error("the program's log cannot be read")]
     Log(#[from] aya_log::Error),
+    /// No socket can be made there.
+    #[error("no socket can be made at {}; set api.socket to a path that can be created", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+/// Netlink failed, so the way to other nodes is followed no longer.
+#[derive(Debug, Error)]
+#[error(
+    "the kernel's routes and neighbours are followed no longer; what is pinned goes on forwarding \
+     as it was: start the daemon again"
+)]
+pub struct LostTrack(#[source] Option<crate::neighbours::Error>);
 
 /// A running daemon.
 pub struct Daemon {
@@ -113,43 +136,40 @@ impl Daemon {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: links.keys().copied().collect(),
         };
+        check_socket(&config.api.socket)?;
         let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
         learn(&mut node, &links, &mut next_hops).await;
-        attach(&mut node, &config)?;
         let name = node.name.clone();
-        let node = Arc::new(Mutex::new(node));
-        let handler = Arc::clone(&node);
-        let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
-            lock(&handler).handle(request, fd)
-        });
-        let server = match server {
-            Ok(server) => server,
-            Err(error) => {
-                detach(&mut lock(&node));
-                return Err(error.into());
+        match open(node, &config, &interfaces) {
+            Ok((node, server)) => {
+                tracing::info!(node = name, %epoch, socket = %config.api.socket.display(), "ready");
+                Ok(Self { config, node, links, next_hops, _server: server, _state: state })
             }
-        };
-        tracing::info!(node = name, %epoch, socket = %config.api.socket.display(), "ready");
-        Ok(Self { config, node, links, next_hops, _server: server, _state: state })
+            Err(error) => {
+                stop(next_hops).await;
+                Err(error)
+            }
+        }
     }
 
     /// Keeps the fence open and the next hops right until `stop` is ready; then shuts the fence
     /// and takes everything out of the kernel.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
+    ///
+    /// # Errors
+    /// When netlink fails. Then everything stays as it is: pinned programs go on forwarding for the
+    /// next daemon to take over, and the fence shuts at its deadline.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LostTrack> {
+        let mut stop_now = std::pin::pin!(stop);
         let mut renew = tokio::time::interval(self.config.fence.renew);
         renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => break,
+                () = &mut stop_now => break,
                 _ = renew.tick() => lock(&self.node).renew(),
                 change = self.next_hops.changed() => match change {
                     Some(change) => follow(&mut lock(&self.node), &self.links, change),
-                    None => {
-                        tracing::error!("next hops are followed no longer: netlink failed");
-                        break;
-                    }
+                    None => return Err(LostTrack(self.next_hops.stop().await.err())),
                 },
             }
         }
@@ -157,12 +177,58 @@ impl Daemon {
         {
             let mut node = lock(&self.node);
             node.shut();
-            detach(&mut node);
+            detach(std::mem::take(&mut node.attached));
         }
-        if let Err(error) = self.next_hops.stop().await {
-            tracing::warn!(%error, "the kernel goes on managing neighbours for us");
+        self::stop(self.next_hops).await;
+        Ok(())
+    }
+}
+
+async fn stop(next_hops: NextHops) {
+    if let Err(error) = next_hops.stop().await {
+        tracing::warn!(%error, "the kernel goes on managing neighbours for us");
+    }
+}
+
+/// Attaches the program and listens; on an error the node is as it was before.
+fn open(
+    mut node: Node,
+    config: &Config,
+    interfaces: &Interfaces,
+) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
+    if let Err(error) = attach(&mut node, config, interfaces) {
+        give_up(&mut node);
+        return Err(error);
+    }
+    let node = Arc::new(Mutex::new(node));
+    let handler = Arc::clone(&node);
+    let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
+        answer(&handler, &request, fd.as_ref())
+    });
+    match server {
+        Ok(server) => Ok((node, server)),
+        Err(error) => {
+            give_up(&mut lock(&node));
+            Err(error.into())
         }
     }
+}
+
+/// Whether the socket can be made, before anything is attached. It is made in vain for now: nobody
+/// is to be answered before the node is ready.
+fn check_socket(path: &Path) -> Result<(), StartError> {
+    let bind = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        UnixDatagram::bind(path)?;
+        fs::remove_file(path)
+    };
+    bind().map_err(|source| StartError::Socket { path: path.to_owned(), source })
 }
 
 /// Waits until the way to every node is known, though not for long: a node may be down. A daemon
@@ -200,12 +266,6 @@ fn follow(node: &mut Node, links: &Links, change: NextHopChange) {
         }
         peer.hop = known.map(|(mac, _, interface)| (mac, interface));
     }
-}
-
-/// A request that panicked has left the node in a state that nobody knows: then the daemon ends,
-/// and the fence shuts at its deadline.
-fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
-    node.lock().expect("no request has panicked")
 }
 
 fn load(config: &Config, log_packets: bool) -> Result<Dataplane, LoadError> {
@@ -276,38 +336,95 @@ fn link_rows(config: &Config, interfaces: &Interfaces) -> Result<Vec<LinkRow>, S
     config.interfaces.iter().map(|interface| row(&interface.name)).collect()
 }
 
-fn attach(node: &mut Node, config: &Config) -> Result<(), AttachError> {
-    for interface in &config.interfaces {
-        let pin = config.pins.enabled.then(|| pin_path(config, &interface.name));
-        match node.dataplane.attach(&interface.name, interface.mode, pin.as_deref()) {
-            Ok(attached) => {
-                tracing::info!(interface = interface.name, mode = ?attached.mode, "attached");
-                if let Some(reason) = &attached.not_native {
-                    tracing::warn!("{reason}");
-                    node.warnings.push(reason.clone());
-                }
-                node.attached.push(attached);
+fn attach(node: &mut Node, config: &Config, interfaces: &Interfaces) -> Result<(), StartError> {
+    sweep_pins(config, interfaces)?;
+    for configured in &config.interfaces {
+        let (name, mode) = (&configured.name, configured.mode);
+        let pin = config.pins.enabled.then(|| pin_path(config, name));
+        let adopted = match &pin {
+            Some(pin) => node.dataplane.adopt(interfaces.named(name)?, mode, pin)?,
+            None => None,
+        };
+        let attached = match adopted {
+            Some(attached) => attached,
+            None => node.dataplane.attach(name, mode, pin.as_deref())?,
+        };
+        let Attached { mode, is_adopted, .. } = &attached;
+        tracing::info!(interface = name, ?mode, is_adopted, "attached");
+        if let Some(reason) = &attached.not_native {
+            tracing::warn!("{reason}");
+            node.warnings.push(reason.clone());
+        }
+        node.attached.push(attached);
+    }
+    Ok(())
+}
+
+/// Detaches what earlier daemons of this node left pinned and this one does not take over:
+/// interfaces that are in its configuration no longer, or have a new name, or were made anew.
+/// Comes before attaching, as an interface takes one program only.
+fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInterface> {
+    let mut wanted = BTreeMap::new();
+    if config.pins.enabled {
+        for interface in &config.interfaces {
+            let ifindex = interfaces.named(&interface.name)?.ifindex;
+            wanted.insert(pin_path(config, &interface.name), ifindex);
+        }
+    }
+    let folder = config.pins.path.join(pin_name(&config.node));
+    match sweep(&folder, |pin, ifindex| wanted.get(pin) == Some(&ifindex)) {
+        Ok(swept) => {
+            for pin in swept {
+                let pin = pin.display();
+                tracing::warn!(%pin, "an earlier daemon's program was left there: detached");
             }
-            Err(error) => {
-                detach(node);
-                return Err(error);
-            }
+        }
+        Err(error) => {
+            let folder = folder.display();
+            tracing::error!(%folder, %error, "an earlier daemon's programs may be left: look there");
         }
     }
     Ok(())
 }
 
-/// Where the link of an interface is pinned. bpffs allows no dots in names.
+/// Where the link of an interface is pinned.
 pub(crate) fn pin_path(config: &Config, interface: &str) -> PathBuf {
-    let name = |text: &str| text.replace('.', "-");
-    config.pins.path.join(name(&config.node)).join(name(interface))
+    config.pins.path.join(pin_name(&config.node)).join(pin_name(interface))
 }
 
-fn detach(node: &mut Node) {
-    for attached in std::mem::take(&mut node.attached) {
+/// A name as bpffs takes it, which allows no dots. Different names stay different.
+fn pin_name(text: &str) -> String {
+    text.replace('%', "%25").replace('.', "%2e").replace('/', "%2f")
+}
+
+/// After a failed start: takes away what it attached, and leaves what forwarded before it.
+fn give_up(node: &mut Node) {
+    node.shut();
+    let attached = std::mem::take(&mut node.attached);
+    detach(attached.into_iter().filter(|attached| !attached.is_adopted));
+}
+
+fn detach(attached: impl IntoIterator<Item = Attached>) {
+    for attached in attached {
         let interface = attached.interface.clone();
-        if let Err(error) = Attached::detach(attached) {
+        if let Err(error) = attached.detach() {
             tracing::error!(interface, %error, "detaching failed: the program is still there");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pin_name;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn pins_have_no_dots_and_no_two_interfaces_share_one() {
+        assert_eq!(pin_name("eth0.100"), "eth0%2e100");
+        let names =
+            ["eth0.1", "eth0-1", "eth0%2e1", "eth0%252e1", "eth0%1", "eth0/1", "eth01", "."];
+        let pins: BTreeSet<_> = names.into_iter().map(pin_name).collect();
+        assert_eq!(pins.len(), names.len());
+        assert!(pins.iter().all(|pin| !pin.contains(['.', '/'])), "{pins:?}");
     }
 }

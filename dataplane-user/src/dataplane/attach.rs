@@ -1,13 +1,19 @@
 //! Attaching the XDP program to interfaces, and what can be in the way.
 
 use super::Dataplane;
+use crate::neighbours::Interface;
 use aya::programs::{
     ProgramError, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
     xdp::XdpLink,
 };
 use std::{
-    io,
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -33,6 +39,8 @@ pub struct Attached {
     pub mode: Mode,
     /// Why `auto` came out as skb.
     pub not_native: Option<String>,
+    /// Whether the link is an earlier process's, which forwarded with it before.
+    pub is_adopted: bool,
     link: Link,
 }
 
@@ -40,7 +48,11 @@ pub struct Attached {
 enum Link {
     /// Detached when it is dropped.
     Held(#[expect(dead_code, reason = "dropping it detaches")] XdpLink),
-    Pinned(PinnedLink),
+    Pinned {
+        #[expect(dead_code, reason = "the program stays even if somebody removes the pin")]
+        link: PinnedLink,
+        path: PathBuf,
+    },
 }
 
 /// Why the program could not be attached.
@@ -97,21 +109,14 @@ pub enum AttachError {
 impl Dataplane {
     /// Attaches the program to an interface.
     ///
-    /// With a `pin` (a path on a bpffs) the program stays when this process dies, and forwarding
-    /// with it; a pin that is there already gets the new program in one atomic step.
+    /// With a `pin` (a path on a bpffs where nothing is yet) the program stays when this process
+    /// dies, and forwarding with it; [`adopt`](Self::adopt) takes such a pin over.
     pub fn attach(
         &mut self,
         interface: &str,
         mode: Mode,
         pin: Option<&Path>,
     ) -> Result<Attached, AttachError> {
-        if let Some(path) = pin
-            && let Some(link) = self.adopt(interface, path)?
-        {
-            let mode = if mode == Mode::Skb { Mode::Skb } else { Mode::Native };
-            let interface = interface.to_owned();
-            return Ok(Attached { interface, mode, not_native: None, link });
-        }
         let mut not_native = None;
         let (link, mode) = match mode {
             Mode::Native => (self.attach_as(interface, XdpMode::Driver)?, Mode::Native),
@@ -129,9 +134,12 @@ impl Dataplane {
         };
         let link = match pin {
             None => Link::Held(link),
-            Some(path) => Link::Pinned(pin_link(interface, link, path)?),
+            Some(path) => {
+                Link::Pinned { link: pin_link(interface, link, path)?, path: path.to_owned() }
+            }
         };
-        Ok(Attached { interface: interface.to_owned(), mode, not_native, link })
+        let interface = interface.to_owned();
+        Ok(Attached { interface, mode, not_native, is_adopted: false, link })
     }
 
     fn attach_as(&mut self, interface: &str, mode: XdpMode) -> Result<XdpLink, AttachError> {
@@ -141,33 +149,154 @@ impl Dataplane {
         program.take_link(id).map_err(other)
     }
 
-    /// Puts the program into a link that an earlier process pinned; `None` if there is none, or if
-    /// its interface is gone.
-    fn adopt(&mut self, interface: &str, path: &Path) -> Result<Option<Link>, AttachError> {
+    /// Puts the program, in one atomic step, into the link that an earlier process pinned; `None`
+    /// if there is none. The link keeps its mode, whatever `mode` asks for.
+    ///
+    /// The link must be on this interface: [`sweep`] removes those that are not.
+    pub fn adopt(
+        &mut self,
+        interface: &Interface,
+        mode: Mode,
+        path: &Path,
+    ) -> Result<Option<Attached>, AttachError> {
         if !path.exists() {
             return Ok(None);
         }
+        let name = &interface.name;
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| AttachError::Pin {
-            interface: interface.to_owned(),
+            interface: name.clone(),
             path: path.to_owned(),
             source,
         };
         let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
         let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| fail(error.into()))?;
         let program = self.program("jumpgate").map_err(|error| fail(error.into()))?;
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                // The pin is still there: only the handle changed.
-                program.take_link(id).map_err(|error| fail(error.into()))?;
-                let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
-                Ok(Some(Link::Pinned(pinned)))
-            }
-            Err(_) => {
-                std::fs::remove_file(path).map_err(|error| fail(error.into()))?;
-                Ok(None)
-            }
+        let Ok(id) = program.attach_to_link(link) else {
+            // Its interface has gone in the meantime.
+            fs::remove_file(path).map_err(|error| fail(error.into()))?;
+            return Ok(None);
+        };
+        // The pin is still there: only the handle changed.
+        program.take_link(id).map_err(|error| fail(error.into()))?;
+        let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
+        let is_native = interface.xdp.is_none_or(|program| program.is_native);
+        let not_native = (mode == Mode::Auto && !is_native).then(|| {
+            format!(
+                "{name} runs in the kernel's generic path, many times slower: the daemon before \
+                 this one fell back to it; stop the daemon (forwarding ends) and start it again \
+                 to try native XDP anew"
+            )
+        });
+        Ok(Some(Attached {
+            interface: name.clone(),
+            mode: if is_native { Mode::Native } else { Mode::Skb },
+            not_native,
+            is_adopted: true,
+            link: Link::Pinned { link, path: path.to_owned() },
+        }))
+    }
+}
+
+/// Detaches the links that are pinned in a folder, except those that `keep` wants; it is given each
+/// pin's path and the index of the link's interface, 0 when that is gone. Returns the paths of those
+/// detached. What is no pinned XDP link stays.
+pub fn sweep(folder: &Path, keep: impl Fn(&Path, u32) -> bool) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut swept = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let Ok(link) = OpenLink::at(&path) else { continue };
+        if let Some(ifindex) = link.ifindex()?
+            && !keep(&path, ifindex)
+        {
+            link.detach()?;
+            fs::remove_file(&path)?;
+            swept.push(path);
         }
     }
+    Ok(swept)
+}
+
+/// A pinned link, opened for what aya does not offer.
+struct OpenLink(OwnedFd);
+
+impl OpenLink {
+    fn at(pin: &Path) -> io::Result<Self> {
+        const BPF_OBJ_GET: libc::c_int = 7;
+        #[repr(C)]
+        struct Attributes {
+            path: u64,
+            fd: u32,
+            flags: u32,
+        }
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let mut attributes = Attributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+        // SAFETY: the attributes are those of BPF_OBJ_GET; the path ends with a zero byte and
+        // outlives the call.
+        let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
+        // SAFETY: the kernel has just made the descriptor for us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The index of the interface that an XDP link is on, 0 when that is gone; `None` for a link of
+    /// another kind (Linux 5.9).
+    fn ifindex(&self) -> io::Result<Option<u32>> {
+        const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+        const BPF_LINK_TYPE_XDP: u32 = 6;
+        #[repr(C)]
+        struct Attributes {
+            fd: u32,
+            length: u32,
+            info: u64,
+        }
+        /// The start of the kernel's `bpf_link_info`.
+        #[derive(Default)]
+        #[repr(C)]
+        struct Info {
+            kind: u32,
+            id: u32,
+            program: u32,
+            _padding: u32,
+            ifindex: u32,
+            _rest: u32,
+        }
+        let mut info = Info::default();
+        let mut attributes = Attributes {
+            fd: self.0.as_raw_fd() as u32,
+            length: size_of::<Info>() as u32,
+            info: (&raw mut info) as u64,
+        };
+        // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; the kernel writes no more
+        // than `length` bytes to `info`, where any bytes are valid.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+        Ok((info.kind == BPF_LINK_TYPE_XDP).then_some(info.ifindex))
+    }
+
+    /// Takes the link off its interface at once. (Without this the kernel does so some time after
+    /// the last descriptor and the pin are gone; until then the interface is busy.) Linux 5.9.
+    fn detach(&self) -> io::Result<()> {
+        const BPF_LINK_DETACH: libc::c_int = 34;
+        let mut fd = self.0.as_raw_fd() as u32;
+        // SAFETY: BPF_LINK_DETACH takes the link's descriptor only.
+        unsafe { bpf(BPF_LINK_DETACH, &mut fd) }.map(drop)
+    }
+}
+
+/// Calls bpf(2).
+///
+/// # Safety
+/// The attributes must be those of the command, and their pointers must hold for it.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the kernel reads and writes no more than the given size; the caller answers for the
+    // rest.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
 impl Attached {
@@ -175,7 +304,10 @@ impl Attached {
     pub fn detach(self) -> io::Result<()> {
         match self.link {
             Link::Held(_) => Ok(()),
-            Link::Pinned(pinned) => pinned.unpin().map(drop),
+            Link::Pinned { path, .. } => {
+                OpenLink::at(&path)?.detach()?;
+                fs::remove_file(path)
+            }
         }
     }
 }
@@ -187,7 +319,7 @@ fn pin_link(interface: &str, link: XdpLink, path: &Path) -> Result<PinnedLink, A
         source,
     };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| fail(error.into()))?;
+        fs::create_dir_all(folder).map_err(|error| fail(error.into()))?;
     }
     // Fails for a link made through netlink, which the kernel cannot pin.
     let link = FdLink::try_from(link).map_err(|error: LinkError| fail(error.into()))?;

@@ -33,7 +33,7 @@ pub fn run(file: &Path, log_packets: bool) -> Result<()> {
                     _ = interrupt.recv() => {}
                 }
             })
-            .await;
+            .await?;
         Ok(())
     })
 }
