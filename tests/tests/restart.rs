@@ -10,23 +10,52 @@ use anyhow::{Context, Result, bail, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
 use dataplane_user::api::Client as Api;
 use jumpgate_tests::address::Family;
+use jumpgate_tests::config::Config;
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::{self, Fleet, Options};
 use jumpgate_tests::inbox::Inbox;
+use jumpgate_tests::ip::Batch;
 use jumpgate_tests::mounts::BPFFS;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::topology::{Cluster, Node};
+use jumpgate_tests::xdp;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The id of the XDP program on a node's link.
+/// The id of the XDP program on a node's first link.
 fn program(node: &Node) -> Result<Option<u64>> {
-    let output = node.namespace().command("ip").args(["-json", "link", "show", "eth0"]).output()?;
+    program_on(node, "eth0")
+}
+
+fn program_on(node: &Node, link: &str) -> Result<Option<u64>> {
+    let output = node.namespace().command("ip").args(["-json", "link", "show", link]).output()?;
     let links: Value = serde_json::from_slice(&output.stdout).context("reading `ip -json link`")?;
-    ensure!(links[0]["ifname"] == "eth0", "{links}");
+    ensure!(links[0]["ifname"] == link, "{links}");
     Ok(links[0]["xdp"]["prog"]["id"].as_u64())
+}
+
+/// A network of one node with two links, and the configuration that attaches to both.
+fn two_links() -> Result<(Cluster, Config)> {
+    let cluster = Cluster::builder().nodes(1).uplinks(2).build()?;
+    let config = fleet::config(&cluster, &cluster.nodes()[0], &Options::default());
+    ensure!(config.interfaces.len() == 2, "{:?}", config.interfaces);
+    Ok((cluster, config))
+}
+
+/// Where a link of node a is pinned.
+fn pin(link: &str) -> String {
+    format!("{BPFFS}/jumpgate/a/{link}")
+}
+
+/// Gives a link of a node another name.
+fn rename(node: &Node, from: &str, to: &str) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.add(format!("link set {from} down"));
+    batch.add(format!("link set {from} name {to}"));
+    batch.add(format!("link set {to} up"));
+    batch.run(node.namespace())
 }
 
 /// What is pinned on a node's bpffs.
@@ -174,5 +203,125 @@ fn a_node_has_one_daemon_at_a_time() -> Result<()> {
     ensure!(program(node)? == first);
     let mut api = Api::connect(daemon.socket())?;
     ensure!(api.status()?.epoch == 1 && api.status()?.fence_open_ms > 0);
+    Ok(())
+}
+
+#[test]
+fn a_program_left_on_a_link_that_is_configured_no_longer_is_taken_off() -> Result<()> {
+    require_root!();
+    for pins_stay in [true, false] {
+        let (cluster, mut config) = two_links()?;
+        let node = &cluster.nodes()[0];
+        let mut daemon = Daemon::start(&cluster, node, &config)?;
+        daemon.kill()?;
+        ensure!(program_on(node, "eth1")?.is_some(), "the pin keeps the program");
+
+        config.interfaces.pop();
+        config.pins.enabled = Some(pins_stay);
+        let daemon = Daemon::start(&cluster, node, &config)?;
+        Api::connect(daemon.socket())?.status()?;
+        ensure!(program_on(node, "eth1")?.is_none(), "the program is still on eth1");
+        ensure!(program(node)?.is_some());
+        let expected = if pins_stay { vec![pin("eth0")] } else { vec![] };
+        ensure!(pins(node)? == expected, "{:?}", pins(node)?);
+        ensure!(daemon.log().contains("an earlier daemon's program was left there: detached"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_link_that_took_the_name_of_another_gets_its_own_program() -> Result<()> {
+    require_root!();
+    let (cluster, mut config) = two_links()?;
+    let node = &cluster.nodes()[0];
+    config.interfaces.pop();
+    let mut daemon = Daemon::start(&cluster, node, &config)?;
+    daemon.kill()?;
+
+    rename(node, "eth0", "old0")?;
+    rename(node, "eth1", "eth0")?;
+    let daemon = Daemon::start(&cluster, node, &config)?;
+    Api::connect(daemon.socket())?.status()?;
+    ensure!(program(node)?.is_some(), "nothing is on eth0");
+    ensure!(program_on(node, "old0")?.is_none(), "the program is still on the link of before");
+    ensure!(pins(node)? == [pin("eth0")], "{:?}", pins(node)?);
+    Ok(())
+}
+
+#[test]
+fn a_link_whose_name_has_a_dot_is_pinned_too() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let node = &cluster.nodes()[0];
+    let mut config = fleet::config(&cluster, node, &Options::default());
+    // As a VLAN's would be; not every kernel has those.
+    Batch::new().add("link add name eth0.7 type bridge").run(node.namespace())?;
+    config.interfaces[0].name = "eth0.7".to_owned();
+    config.interfaces[0].mode = "skb";
+    for _ in 0..2 {
+        let mut daemon = Daemon::start(&cluster, node, &config)?;
+        daemon.kill()?;
+        ensure!(program_on(node, "eth0.7")?.is_some(), "the pin keeps the program");
+        ensure!(pins(node)? == [pin("eth0%2e7")], "{:?}", pins(node)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_link_taken_over_is_reported_in_the_mode_that_it_has() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let node = &cluster.nodes()[0];
+    let mut config = fleet::config(&cluster, node, &Options::default());
+    for (first, second, mode) in [("skb", "auto", "skb"), ("native", "skb", "native")] {
+        config.interfaces[0].mode = first;
+        let mut daemon = Daemon::start(&cluster, node, &config)?;
+        daemon.kill()?;
+        config.interfaces[0].mode = second;
+        let mut daemon = Daemon::start(&cluster, node, &config)?;
+        let output = daemon
+            .command()?
+            .args(["status", "--json", "--config"])
+            .arg(daemon.config())
+            .output()?;
+        let status: Value = serde_json::from_slice(&output.stdout).context("reading the status")?;
+        ensure!(status["interfaces"][0]["mode"] == mode, "{first}, then {second}: {status}");
+        let is_said = status["warnings"].to_string().contains("eth0 runs in the kernel's generic");
+        ensure!(is_said == (second == "auto"), "{status}");
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_program_that_it_took_over() -> Result<()> {
+    require_root!();
+    let (cluster, mut config) = two_links()?;
+    let node = &cluster.nodes()[0];
+    let both = config.interfaces.clone();
+    config.interfaces.pop();
+    let mut daemon = Daemon::start(&cluster, node, &config)?;
+    daemon.kill()?;
+    let first = program(node)?;
+    ensure!(first.is_some());
+
+    // A socket that cannot be made is noticed before anything is touched.
+    let socket = std::mem::replace(&mut config.api.socket, "/proc/jumpgate/api.sock".into());
+    ensure!(Daemon::start(&cluster, node, &config).is_err());
+    ensure!(program(node)? == first, "the program is another one");
+    config.api.socket = socket;
+
+    // The second link is taken when the first has been taken over.
+    let other = xdp::Attached::new(node.namespace(), "eth1", &xdp::PASS)?;
+    config.interfaces = both;
+    ensure!(Daemon::start(&cluster, node, &config).is_err());
+    ensure!(daemon.log().contains("another XDP program is attached to eth1"));
+    ensure!(program(node)?.is_some(), "forwarding ended");
+    ensure!(pins(node)? == [pin("eth0")], "{:?}", pins(node)?);
+
+    drop(other);
+    let daemon = Daemon::start(&cluster, node, &config)?;
+    Api::connect(daemon.socket())?.status()?;
+    ensure!(pins(node)?.len() == 2, "{:?}", pins(node)?);
     Ok(())
 }
