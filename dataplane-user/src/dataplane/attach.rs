@@ -304,10 +304,15 @@ impl Attached {
     pub fn detach(self) -> io::Result<()> {
         match self.link {
             Link::Held(_) => Ok(()),
-            Link::Pinned { path, .. } => {
-                OpenLink::at(&path)?.detach()?;
-                fs::remove_file(path)
-            }
+            Link::Pinned { path, .. } => match OpenLink::at(&path) {
+                Ok(link) => {
+                    link.detach()?;
+                    fs::remove_file(path)
+                }
+                // Somebody removed the pin: then our descriptor was the last.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            },
         }
     }
 }
