@@ -23,17 +23,23 @@ pub struct SocketFile {
 /// Listens at a path, whose file gets `mode`. A socket that is there already is replaced, any
 /// other file is left alone.
 pub fn listen_at(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    remove_old(path)?;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
-    let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
+    let (listener, file) = make_socket(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     // Only now can anybody connect: nobody does with the permissions of before.
     listen(&listener, Backlog::new(64)?)?;
     Ok((listener, file))
+}
+
+/// The socket and its file, before anybody can connect.
+pub fn make_socket(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    remove_old(path)?;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
+    Ok((socket, file))
 }
 
 /// Waits for a connection.
@@ -84,6 +90,7 @@ mod tests {
         fs::write(&path, "precious").expect("written");
         let error = listen_at(&path, 0o600).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        make_socket(&path).expect_err("refused");
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
         fs::remove_file(&path).expect("removed");
 

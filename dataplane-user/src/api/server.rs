@@ -1,7 +1,7 @@
 //! The daemon's end of the socket: a thread for each connection, and a bound on them.
 
 use super::{
-    listener::{SocketFile, accept, listen_at},
+    listener::{SocketFile, accept, listen_at, make_socket},
     message::{Request, Response},
     places::Places,
     wire::{self, Message, ReceiveError},
@@ -59,6 +59,13 @@ impl Server {
             Ok(Self { _file: file })
         };
         start().map_err(|source| ServerError { path: path.to_owned(), source })
+    }
+
+    /// Whether [`Server::start`] could listen at `path` now. Nobody can connect meanwhile, and no
+    /// file but an earlier daemon's socket is removed.
+    pub fn check(path: &Path) -> Result<(), ServerError> {
+        let made = make_socket(path).map(drop);
+        made.map_err(|source| ServerError { path: path.to_owned(), source })
     }
 }
 
