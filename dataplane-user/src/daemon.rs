@@ -13,7 +13,7 @@ use crate::{
     },
     neighbours::{Hop, Interfaces, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep},
     node::{Node, Parts, Peer, StateError, StateFolder, answer, lock},
-    preflight,
+    pins, preflight,
 };
 use dataplane_ebpf::node::{LinkRow, NextHop};
 use ownership::placement::PlanError;
@@ -340,7 +340,7 @@ fn attach(node: &mut Node, config: &Config, interfaces: &Interfaces) -> Result<(
     sweep_pins(config, interfaces)?;
     for configured in &config.interfaces {
         let (name, mode) = (&configured.name, configured.mode);
-        let pin = config.pins.enabled.then(|| pin_path(config, name));
+        let pin = config.pins.enabled.then(|| pins::path(config, name));
         let adopted = match &pin {
             Some(pin) => node.dataplane.adopt(interfaces.named(name)?, mode, pin)?,
             None => None,
@@ -368,10 +368,10 @@ fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInt
     if config.pins.enabled {
         for interface in &config.interfaces {
             let ifindex = interfaces.named(&interface.name)?.ifindex;
-            wanted.insert(pin_path(config, &interface.name), ifindex);
+            wanted.insert(pins::path(config, &interface.name), ifindex);
         }
     }
-    let folder = config.pins.path.join(pin_name(&config.node));
+    let folder = pins::folder(config);
     match sweep(&folder, |pin, ifindex| wanted.get(pin) == Some(&ifindex)) {
         Ok(swept) => {
             for pin in swept {
@@ -387,16 +387,6 @@ fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInt
     Ok(())
 }
 
-/// Where the link of an interface is pinned.
-pub(crate) fn pin_path(config: &Config, interface: &str) -> PathBuf {
-    config.pins.path.join(pin_name(&config.node)).join(pin_name(interface))
-}
-
-/// A name as bpffs takes it, which allows no dots. Different names stay different.
-fn pin_name(text: &str) -> String {
-    text.replace('%', "%25").replace('.', "%2e").replace('/', "%2f")
-}
-
 /// After a failed start: takes away what it attached, and leaves what forwarded before it.
 fn give_up(node: &mut Node) {
     node.shut();
@@ -410,21 +400,5 @@ fn detach(attached: impl IntoIterator<Item = Attached>) {
         if let Err(error) = attached.detach() {
             tracing::error!(interface, %error, "detaching failed: the program is still there");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pin_name;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn pins_have_no_dots_and_no_two_interfaces_share_one() {
-        assert_eq!(pin_name("eth0.100"), "eth0%2e100");
-        let names =
-            ["eth0.1", "eth0-1", "eth0%2e1", "eth0%252e1", "eth0%1", "eth0/1", "eth01", "."];
-        let pins: BTreeSet<_> = names.into_iter().map(pin_name).collect();
-        assert_eq!(pins.len(), names.len());
-        assert!(pins.iter().all(|pin| !pin.contains(['.', '/'])), "{pins:?}");
     }
 }

@@ -6,4 +6,5 @@ pub mod daemon;
 pub mod dataplane;
 pub mod neighbours;
 pub mod node;
+pub mod pins;
 pub mod preflight;

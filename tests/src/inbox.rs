@@ -85,7 +85,7 @@ impl Inbox {
     ) -> Result<Self> {
         let inbox = Self::bind(namespace, address, cpus)?;
         for (&cpu, socket) in &inbox.sockets {
-            dataplane.add_socket(1, false, cpu, socket.as_fd())?;
+            dataplane.add_socket(1, false, cpu, address, socket.as_fd())?;
         }
         Ok(inbox)
     }

@@ -1,6 +1,6 @@
 //! Attaching the XDP program to interfaces, and what can be in the way.
 
-use super::Dataplane;
+use super::{Dataplane, predecessor::shut_fence};
 use crate::neighbours::Interface;
 use aya::programs::{
     ProgramError, XdpMode,
@@ -168,6 +168,14 @@ impl Dataplane {
             path: path.to_owned(),
             source,
         };
+        // Its epoch ends here, not only for XDP: sockets still have its selector.
+        if let Some(Err(error)) = interface.xdp.map(|program| shut_fence(program.id)) {
+            tracing::warn!(
+                %error,
+                "the earlier daemon's fence could not be shut: sockets that applications do not \
+                 hand over anew may get packets until its lease is over"
+            );
+        }
         let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
         let link = XdpLink::try_from(FdLink::from(pinned)).map_err(|error| fail(error.into()))?;
         let program = self.program("jumpgate").map_err(|error| fail(error.into()))?;

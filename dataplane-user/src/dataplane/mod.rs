@@ -7,6 +7,7 @@ pub mod fence;
 pub mod grace;
 pub mod memory;
 pub mod object;
+pub mod predecessor;
 pub mod probe;
 pub mod region;
 pub mod services;

@@ -5,9 +5,9 @@ use super::{Finding, ethtool};
 use crate::{
     api::Client,
     config::Config,
-    daemon::pin_path,
     dataplane::attach::Mode,
     neighbours::{Interface, Interfaces, XdpProgram},
+    pins,
 };
 use aya::programs::{
     links::{FdLink, PinnedLink},
@@ -60,7 +60,7 @@ fn attached(config: &Config, mode: Mode, interface: &Interface, program: XdpProg
     let name = &interface.name;
     let subject = format!("{name}: attached program");
     let XdpProgram { id, is_native } = program;
-    let pin = pin_path(config, name);
+    let pin = pins::path(config, name);
     // Other pins are nothing that concerns this program.
     if let Ok(link) = PinnedLink::from_pin(&pin)
         && FdLink::from(link).info().is_ok_and(|link| link.program_id() == id)
