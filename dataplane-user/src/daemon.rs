@@ -19,11 +19,7 @@ use dataplane_ebpf::node::{LinkRow, NextHop};
 use ownership::placement::PlanError;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     future::Future,
-    io,
-    os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -72,15 +68,6 @@ pub enum StartError {
     /// About the program's log.
     #[error("the program's log cannot be read")]
     Log(#[from] aya_log::Error),
-    /// No socket can be made there.
-    #[error("no socket can be made at {}; set api.socket to a path that can be created", path.display())]
-    Socket {
-        /// Where.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -136,7 +123,8 @@ impl Daemon {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: links.keys().copied().collect(),
         };
-        check_socket(&config.api.socket)?;
+        // Before anything is attached. Nobody is to be answered before the node is ready, though.
+        Server::check(&config.api.socket)?;
         let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
         learn(&mut node, &links, &mut next_hops).await;
         let name = node.name.clone();
@@ -212,23 +200,6 @@ fn open(
             Err(error.into())
         }
     }
-}
-
-/// Whether the socket can be made, before anything is attached. It is made in vain for now: nobody
-/// is to be answered before the node is ready.
-fn check_socket(path: &Path) -> Result<(), StartError> {
-    let bind = || {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        UnixDatagram::bind(path)?;
-        fs::remove_file(path)
-    };
-    bind().map_err(|source| StartError::Socket { path: path.to_owned(), source })
 }
 
 /// Waits until the way to every node is known, though not for long: a node may be down. A daemon

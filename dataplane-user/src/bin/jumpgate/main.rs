@@ -7,6 +7,7 @@ mod sessions;
 mod stats;
 mod status;
 mod table;
+mod verdicts;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -59,6 +60,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Explains what can become of a packet: the names in `stats`, the codes in the log.
+    Verdicts,
     /// Lists the sessions that this node owns.
     Sessions {
         #[command(flatten)]
@@ -100,6 +103,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
         Command::Stats { daemon, watch, json } => stats::stats(&mut daemon.connect()?, watch, json),
+        Command::Verdicts => verdicts::verdicts(),
         Command::Sessions { daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use dataplane_user::{config::Config, daemon::Daemon};
-use std::path::Path;
+use std::{io::IsTerminal, path::Path};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,7 +15,11 @@ pub fn run(file: &Path, log_packets: bool) -> Result<()> {
         true => filter.add_directive("jumpgate_bpf=debug".parse().context("the log's filter")?),
         false => filter,
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let config = Config::load(file)?;
     // One thread: everything happens in the network namespace of whoever started it.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,0 +1,19 @@
+//! `jumpgate verdicts`
+
+use crate::table::{print, row};
+use anyhow::Result;
+use dataplane_ebpf::verdict::{Admission, Verdict};
+
+/// Shows what can become of a packet, and what each name in `stats` means.
+pub fn verdicts() -> Result<()> {
+    let mut rows = vec![row(["WHERE", "CODE", "WHAT", "MEANING"])];
+    for verdict in Verdict::ALL {
+        let code = (*verdict as usize).to_string();
+        rows.push(row(["xdp", &code, verdict.name(), verdict.explanation().trim()]));
+    }
+    for admission in Admission::ALL {
+        let code = (*admission as usize).to_string();
+        rows.push(row(["socket", &code, admission.name(), admission.explanation().trim()]));
+    }
+    print(&rows)
+}
