@@ -114,7 +114,7 @@ impl Kernel {
     fn surplus(&self) -> Result<Vec<(u16, String, i64)>> {
         let mut surplus = Vec::new();
         for service in 0..SERVICES as u16 {
-            let counts = self.dataplane.counters.service(service)?.verdicts;
+            let counts = self.dataplane.counters.service(service, false)?.verdicts;
             for verdict in Verdict::ALL {
                 let count = counts.get(verdict.name()).copied().unwrap_or(0);
                 let known = self.counted.get(&(service, verdict.name())).copied().unwrap_or(0);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use dataplane_user::api::Client as Api;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::fleet::{self, Fleet, Options};
 use jumpgate_tests::require_root;
@@ -48,6 +49,17 @@ fn sessions_stay_on_their_node_and_cpu(underlay: Family) -> Result<()> {
     ensure!(fleet.count("wrong-cpu")? == 0, "{:?}", fleet.stats(0)?);
     ensure!(fleet.count("forward-slot")? > 100, "{:?}", fleet.stats(0)?);
     ensure!(fleet.count("delivered")? == 480, "{:?}", fleet.stats(0)?);
+    // The same counters, CPU by CPU, add up to that.
+    let mut delivered = 0;
+    for daemon in &fleet.daemons {
+        let stats = Api::connect(daemon.socket())?.stats_by_cpu()?;
+        for counts in stats.services.values() {
+            let cpus = &counts.admissions_by_cpu["delivered"];
+            ensure!(cpus.iter().filter(|&&count| count > 0).count() == 2, "{stats:?}");
+            delivered += cpus.iter().sum::<u64>();
+        }
+    }
+    ensure!(delivered == 480, "{delivered} by CPU");
     Ok(())
 }
 

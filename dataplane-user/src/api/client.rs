@@ -72,7 +72,16 @@ impl Client {
 
     /// The counters.
     pub fn stats(&mut self) -> Result<Stats, ClientError> {
-        match self.call(&Request::Stats, None)? {
+        self.read_stats(false)
+    }
+
+    /// The counters, for each CPU too.
+    pub fn stats_by_cpu(&mut self) -> Result<Stats, ClientError> {
+        self.read_stats(true)
+    }
+
+    fn read_stats(&mut self, by_cpu: bool) -> Result<Stats, ClientError> {
+        match self.call(&Request::Stats { by_cpu }, None)? {
             Response::Stats(stats) => Ok(stats),
             _ => Err(ClientError::Answer(None)),
         }

@@ -11,7 +11,11 @@ pub enum Request {
     /// How the node is. Answered with [`Response::Status`].
     Status,
     /// The counters. Answered with [`Response::Stats`].
-    Stats,
+    Stats {
+        /// For each CPU too.
+        #[serde(default)]
+        by_cpu: bool,
+    },
     /// The sessions, in the order of their ids. Answered with [`Response::Sessions`].
     Sessions {
         /// Only those behind this id.

@@ -1,4 +1,4 @@
-//! Verdicts and admissions, added up over the CPUs.
+//! Verdicts and admissions, counted on each CPU.
 
 use aya::{
     Ebpf,
@@ -22,6 +22,12 @@ pub struct Counts {
     pub verdicts: BTreeMap<String, u64>,
     /// Datagrams by [`Admission`].
     pub admissions: BTreeMap<String, u64>,
+    /// The same packets by the CPU that ran the program, from CPU 0 on; only where asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verdicts_by_cpu: BTreeMap<String, Vec<u64>>,
+    /// The same datagrams by the CPU that ran the selector; only where asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub admissions_by_cpu: BTreeMap<String, Vec<u64>>,
 }
 
 impl Counters {
@@ -29,19 +35,21 @@ impl Counters {
         Ok(Self { verdicts: take(ebpf, "VERDICTS")?, admissions: take(ebpf, "ADMISSIONS")? })
     }
 
-    /// The counts of a service; of index 0, what belongs to none.
-    pub fn service(&self, service: u16) -> Result<Counts, MapError> {
+    /// The counts of a service, for each CPU too if `by_cpu`; of index 0, what belongs to none.
+    pub fn service(&self, service: u16, by_cpu: bool) -> Result<Counts, MapError> {
         let mut counts = Counts::default();
         for &verdict in Verdict::ALL {
-            let count = self.verdict(service, verdict)?;
-            if count > 0 {
-                counts.verdicts.insert(verdict.name().to_owned(), count);
+            let cpus = read(&self.verdicts, verdict_index(service, verdict))?;
+            add(verdict.name(), &cpus, &mut counts.verdicts);
+            if by_cpu {
+                add_cpus(verdict.name(), cpus, &mut counts.verdicts_by_cpu);
             }
         }
         for &admission in Admission::ALL {
-            let count = self.admission(service, admission)?;
-            if count > 0 {
-                counts.admissions.insert(admission.name().to_owned(), count);
+            let cpus = read(&self.admissions, admission_index(service, admission))?;
+            add(admission.name(), &cpus, &mut counts.admissions);
+            if by_cpu {
+                add_cpus(admission.name(), cpus, &mut counts.admissions_by_cpu);
             }
         }
         Ok(counts)
@@ -49,12 +57,12 @@ impl Counters {
 
     /// Packets of a service with this verdict.
     pub fn verdict(&self, service: u16, verdict: Verdict) -> Result<u64, MapError> {
-        sum(&self.verdicts, service as usize * VERDICT_SLOTS + verdict as usize)
+        Ok(read(&self.verdicts, verdict_index(service, verdict))?.iter().sum())
     }
 
     /// Datagrams of a service with this admission.
     pub fn admission(&self, service: u16, admission: Admission) -> Result<u64, MapError> {
-        sum(&self.admissions, service as usize * ADMISSION_SLOTS + admission as usize)
+        Ok(read(&self.admissions, admission_index(service, admission))?.iter().sum())
     }
 }
 
@@ -63,6 +71,28 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>
     PerCpuArray::try_from(map)
 }
 
-fn sum(counters: &PerCpuArray<MapData, u64>, index: usize) -> Result<u64, MapError> {
-    Ok(counters.get(&(index as u32), 0)?.iter().sum())
+fn verdict_index(service: u16, verdict: Verdict) -> u32 {
+    service as u32 * VERDICT_SLOTS as u32 + verdict as u32
+}
+
+fn admission_index(service: u16, admission: Admission) -> u32 {
+    service as u32 * ADMISSION_SLOTS as u32 + admission as u32
+}
+
+/// One counter on each CPU.
+fn read(counters: &PerCpuArray<MapData, u64>, index: u32) -> Result<Vec<u64>, MapError> {
+    Ok(counters.get(&index, 0)?.to_vec())
+}
+
+fn add(name: &str, cpus: &[u64], counts: &mut BTreeMap<String, u64>) {
+    let sum: u64 = cpus.iter().sum();
+    if sum > 0 {
+        counts.insert(name.to_owned(), sum);
+    }
+}
+
+fn add_cpus(name: &str, cpus: Vec<u64>, counts: &mut BTreeMap<String, Vec<u64>>) {
+    if cpus.iter().any(|&count| count > 0) {
+        counts.insert(name.to_owned(), cpus);
+    }
 }

@@ -43,7 +43,7 @@ impl Node {
     fn handle(&mut self, request: &Request, fd: Option<&OwnedFd>) -> Result<Response, Refusal> {
         Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
-            Request::Stats => Response::Stats(self.stats()?),
+            Request::Stats { by_cpu } => Response::Stats(self.stats(*by_cpu)?),
             Request::Sessions { after, limit } => {
                 Response::Sessions(self.sessions(after.as_deref(), *limit)?)
             }

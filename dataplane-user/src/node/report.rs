@@ -52,13 +52,13 @@ impl Node {
     }
 
     /// The counters.
-    pub fn stats(&self) -> Result<Stats, Refusal> {
+    pub fn stats(&self, by_cpu: bool) -> Result<Stats, Refusal> {
         let counters = &self.dataplane.counters;
         let mut stats = Stats { node: self.name.clone(), ..Stats::default() };
         for service in &self.services {
-            stats.services.insert(service.name.clone(), counters.service(service.index)?);
+            stats.services.insert(service.name.clone(), counters.service(service.index, by_cpu)?);
         }
-        stats.other = counters.service(0)?;
+        stats.other = counters.service(0, by_cpu)?;
         Ok(stats)
     }
 

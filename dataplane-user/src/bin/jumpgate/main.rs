@@ -59,6 +59,9 @@ enum Command {
         /// As JSON; with --watch one line a second.
         #[arg(long)]
         json: bool,
+        /// On which CPUs, too.
+        #[arg(long)]
+        cpus: bool,
     },
     /// Explains what can become of a packet: the names in `stats`, the codes in the log.
     Verdicts,
@@ -102,7 +105,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Run { config, log_packets } => run::run(&config, log_packets),
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
-        Command::Stats { daemon, watch, json } => stats::stats(&mut daemon.connect()?, watch, json),
+        Command::Stats { daemon, watch, json, cpus } => {
+            stats::stats(&mut daemon.connect()?, watch, json, cpus)
+        }
         Command::Verdicts => verdicts::verdicts(),
         Command::Sessions { daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)

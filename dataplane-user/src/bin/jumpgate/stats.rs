@@ -15,10 +15,11 @@ use std::{
 };
 
 /// Shows the counters, once or every second.
-pub fn stats(client: &mut Client, watch: bool, json: bool) -> Result<()> {
+pub fn stats(client: &mut Client, watch: bool, json: bool, cpus: bool) -> Result<()> {
     let mut last: Option<(Instant, Stats)> = None;
     loop {
-        let (now, stats) = (Instant::now(), client.stats()?);
+        let now = Instant::now();
+        let stats = if cpus { client.stats_by_cpu()? } else { client.stats()? };
         match (json, watch) {
             (true, true) => say!("{}", serde_json::to_string(&stats)?)?,
             (true, false) => say!("{}", serde_json::to_string_pretty(&stats)?)?,
@@ -43,6 +44,9 @@ fn show(stats: &Stats, last: Option<(Duration, &Stats)>) -> Result<()> {
     if last.is_some() {
         head.push("PER SECOND".into());
     }
+    if has_cpus(stats) {
+        head.push("ON CPU 0, 1, ...".into());
+    }
     let mut rows = vec![head];
     for (name, counts) in &stats.services {
         let before = last.map(|(time, stats)| (time, stats.services.get(name)));
@@ -59,15 +63,21 @@ fn service(
     last: Option<(Duration, Option<&Counts>)>,
 ) -> Vec<Vec<String>> {
     let groups = [
-        ("xdp", &counts.verdicts, last.map(|(time, last)| (time, last.map(|c| &c.verdicts)))),
+        (
+            "xdp",
+            &counts.verdicts,
+            &counts.verdicts_by_cpu,
+            last.map(|(time, last)| (time, last.map(|c| &c.verdicts))),
+        ),
         (
             "socket",
             &counts.admissions,
+            &counts.admissions_by_cpu,
             last.map(|(time, last)| (time, last.map(|c| &c.admissions))),
         ),
     ];
     let mut rows = Vec::new();
-    for (place, counts, last) in groups {
+    for (place, counts, by_cpu, last) in groups {
         for (what, count) in counts {
             let mut cells = row([name, place, what, &count.to_string()]);
             if let Some((time, last)) = last {
@@ -75,8 +85,17 @@ fn service(
                 let rate = count.saturating_sub(before) as f64 / time.as_secs_f64();
                 cells.push(format!("{rate:.0}"));
             }
+            if let Some(cpus) = by_cpu.get(what) {
+                let cpus: Vec<_> = cpus.iter().map(u64::to_string).collect();
+                cells.push(cpus.join(" "));
+            }
             rows.push(cells);
         }
     }
     rows
+}
+
+fn has_cpus(stats: &Stats) -> bool {
+    let all = stats.services.values().chain([&stats.other]);
+    all.into_iter().any(|counts| !counts.verdicts_by_cpu.is_empty())
 }
