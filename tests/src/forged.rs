@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use dataplane_ebpf::service::ENCAP_PORT;
 use dataplane_ebpf::shim::Shim;
 
+use crate::corpus::packet::ones_sum;
 use crate::netns::Namespace;
 
 const UDP: u8 = 17;
@@ -60,16 +61,7 @@ pub fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
 
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| match *pair {
-        [high, low] => u32::from(u16::from_be_bytes([high, low])),
-        [high] => u32::from(high) << 8,
-        _ => 0,
-    });
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    !ones_sum(&[bytes])
 }
 
 /// A shim around a client's packet: the payload of an outer datagram.
