@@ -11,6 +11,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use dataplane_ebpf::{
+    encap::OVERHEAD_V4,
     frame::Frame,
     table::{Entry, Place},
     tables::{Lookup, Tables, lookup},
@@ -34,6 +35,9 @@ const MISSES: usize = 5;
 const TORN: usize = 6;
 const MIXED: usize = 7;
 
+/// What an encapsulation over IPv4 adds to a frame, in bytes.
+const OVERHEAD: i32 = OVERHEAD_V4 as i32;
+
 /// The measure of all others.
 #[xdp]
 pub fn bare_drop(_ctx: XdpContext) -> u32 {
@@ -43,7 +47,7 @@ pub fn bare_drop(_ctx: XdpContext) -> u32 {
 /// Grows and shrinks the head as an encapsulation over IPv4 and its reversal do.
 #[xdp]
 pub fn adjust_head_pair(ctx: XdpContext) -> u32 {
-    if move_head(&ctx, -60).is_err() || move_head(&ctx, 60).is_err() {
+    if move_head(&ctx, -OVERHEAD).is_err() || move_head(&ctx, OVERHEAD).is_err() {
         return xdp_action::XDP_ABORTED;
     }
     xdp_action::XDP_DROP
@@ -88,7 +92,7 @@ pub fn no_fence(_ctx: XdpContext) -> u32 {
 }
 
 /// Steers the packet, then undoes an encapsulation over IPv4, so that a repeated run starts from
-/// the same packet. The Ethernet header is not restored; nothing decides by it.
+/// the same packet. Of the Ethernet header only the EtherType is restored; nothing else decides.
 #[xdp]
 pub fn steer_undo(ctx: XdpContext) -> u32 {
     steer_and_undo(&ctx)
@@ -121,7 +125,7 @@ fn steer_and_undo(ctx: &XdpContext) -> u32 {
     let length = ctx.data_end() - ctx.data();
     let result = steer(ctx);
     if ctx.data_end() - ctx.data() != length {
-        if move_head(ctx, 60).is_err() {
+        if move_head(ctx, OVERHEAD).is_err() {
             return xdp_action::XDP_ABORTED;
         }
         restore_ethertype(ctx);

@@ -49,16 +49,19 @@ pub struct Jiffies {
 impl Jiffies {
     /// Jiffies that are reached no later than `monotonic`, however late the kernel counts them.
     pub fn not_after(&self, monotonic: Duration) -> u64 {
+        self.at(monotonic).saturating_sub(JIFFIES_LATE)
+    }
+
+    /// Whether this reading was less late than another, earlier one.
+    pub fn is_less_late_than(&self, other: &Self) -> bool {
+        self.jiffies > other.at(self.monotonic)
+    }
+
+    /// Jiffies at `monotonic` by the line; 0 before the reading.
+    fn at(&self, monotonic: Duration) -> u64 {
         let Some(ahead) = monotonic.checked_sub(self.monotonic) else {
             return 0;
         };
-        let ticks = (ahead.as_nanos() / self.tick.as_nanos()) as u64;
-        (self.jiffies + ticks).saturating_sub(JIFFIES_LATE)
-    }
-
-    /// Jiffies now, by the line.
-    pub fn now(&self) -> u64 {
-        let ahead = monotonic().saturating_sub(self.monotonic);
         self.jiffies + (ahead.as_nanos() / self.tick.as_nanos()) as u64
     }
 }
@@ -75,6 +78,20 @@ mod tests {
         // A part of a tick does not count.
         assert_eq!(line.not_after(Duration::from_millis(51_003)), 1_250 - JIFFIES_LATE);
         assert_eq!(line.not_after(Duration::from_secs(49)), 0, "in the past");
+    }
+
+    #[test]
+    fn of_two_readings_the_one_that_was_less_late_is_known() {
+        let tick = Duration::from_millis(4);
+        let reading = |jiffies, milliseconds| Jiffies {
+            jiffies,
+            monotonic: Duration::from_millis(milliseconds),
+            tick,
+        };
+        let late = reading(1_000, 50_000);
+        assert!(reading(1_003, 50_008).is_less_late_than(&late), "three ticks in the time of two");
+        assert!(!reading(1_002, 50_008).is_less_late_than(&late));
+        assert!(!reading(1_001, 50_008).is_less_late_than(&late), "even later");
     }
 
     #[test]

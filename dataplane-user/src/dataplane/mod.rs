@@ -246,12 +246,12 @@ impl Dataplane {
     /// Reads jiffies and the clock they follow.
     pub fn jiffies(&mut self) -> Result<Jiffies, ClockError> {
         let tick = tick().map_err(ClockError::Tick)?;
-        // The latest of several, as one reading may fall into a stall.
+        // The least late of several, as one reading may fall into a stall.
         let mut best: Option<Jiffies> = None;
         for _ in 0..4 {
             let [jiffies, monotonic, _] = self.clocks()?;
             let reading = Jiffies { jiffies, monotonic: Duration::from_nanos(monotonic), tick };
-            if best.is_none_or(|best| reading.jiffies > best.not_after(reading.monotonic)) {
+            if best.is_none_or(|best| reading.is_less_late_than(&best)) {
                 best = Some(reading);
             }
         }
