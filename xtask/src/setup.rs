@@ -97,9 +97,10 @@ impl Setup {
             Err(lack) => lack,
         };
         say_lack(tool, &lack);
-        // What apt offers decides how a tool is had, so its lists come first.
-        let unread = self.machine.packages == Some(Packages::Apt) && !self.machine.apt_lists;
-        if unread && !self.updated && self.may_install() {
+        // What apt offers decides how a tool is had, so its lists come first; old ones know nothing
+        // of newer compilers.
+        let by_apt = self.machine.packages == Some(Packages::Apt);
+        if by_apt && !self.updated && self.may_install() {
             self.update()?;
         }
         match (tool.mend)(&self.machine) {

@@ -70,7 +70,13 @@ impl Way {
 impl Toolchain {
     /// The BPF compiler of this machine, if it has one.
     pub fn find(machine: &Machine) -> Option<Self> {
-        prebuilt().or_else(|| nightly(machine))
+        prebuilt().or_else(|| nightly(machine).filter(|found| found.is_linkable(machine)))
+    }
+
+    /// Whether a linker can be had for this nightly. Nightlies move on to an LLVM before Debian has
+    /// it; then the compiler that apt brings is the better one.
+    fn is_linkable(&self, machine: &Machine) -> bool {
+        !machine.apt_brings_bpf() || llvm_prefix(self.compiler.llvm).is_some()
     }
 
     /// `cargo build` for this compiler, without the target and what else describes the build.
