@@ -37,6 +37,15 @@ pub mod protocol {
     pub const OFFSET: u8 = 4;
 }
 
+/// What a service asks for besides: bits of [`ServiceRow::flags`]. A service that asks for none of
+/// it pays for none of it.
+pub mod flag {
+    /// Packets from an address that the session is not bound to are refused.
+    pub const ENFORCE_BINDING: u8 = 1 << 0;
+    /// Packets go to AF_XDP sockets instead of the kernel's stack.
+    pub const AF_XDP: u8 = 1 << 1;
+}
+
 /// One row of the `SERVICES` map.
 ///
 /// Written by the daemon before the program is attached, and never changed after that.
@@ -61,8 +70,10 @@ pub struct ServiceRow {
     pub id_length: u8,
     /// Whether a packet with an unknown id opens a session ([`protocol::OFFSET`]): 0 or 1.
     pub unknown_opens: u8,
+    /// See [`flag`].
+    pub flags: u8,
     /// Padding.
-    pub _pad: [u8; 31],
+    pub _pad: [u8; 30],
 }
 
 const _: () = assert!(size_of::<ServiceRow>() == 64);
@@ -79,7 +90,8 @@ impl ServiceRow {
         id_offset: 0,
         id_length: 0,
         unknown_opens: 0,
-        _pad: [0; 31],
+        flags: 0,
+        _pad: [0; 30],
     };
 
     /// Whether packets to this address and port (network byte order) belong to the row.
