@@ -22,10 +22,21 @@ impl StateVersion {
         self.0
     }
 
+    /// The version with this number, for records that are read from a store.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The version after this one. Fails one before the end: the last number is the
     /// termination's, which is a change too.
     pub const fn next(self) -> Result<Self, VersionsExhausted> {
         if self.0 >= u64::MAX - 1 { Err(VersionsExhausted) } else { Ok(Self(self.0 + 1)) }
+    }
+
+    /// The version of the session's termination: the next one, even if it is the last number. Fails
+    /// only behind that.
+    pub const fn last(self) -> Result<Self, VersionsExhausted> {
+        if self.0 == u64::MAX { Err(VersionsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
 }
 
