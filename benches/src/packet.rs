@@ -55,6 +55,18 @@ pub fn udp_frame_v6(port: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The frame as its answer would come back: addresses and ports in the other direction.
+pub fn reply(mut frame: Vec<u8>) -> Vec<u8> {
+    let (ip, width) = if frame[12..14] == [0x08, 0x00] { (26, 4) } else { (22, 16) };
+    let swap = |frame: &mut [u8], at: usize, width: usize| {
+        let (first, second) = frame[at..at + 2 * width].split_at_mut(width);
+        first.swap_with_slice(second);
+    };
+    swap(&mut frame, ip, width);
+    swap(&mut frame, ip + 2 * width, 2);
+    frame
+}
+
 /// The frame with a VLAN tag.
 pub fn tagged(frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &[0x81, 0x00, 0x00, 0x2a], &frame[12..]].concat()

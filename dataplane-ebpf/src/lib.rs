@@ -7,14 +7,15 @@
 //!
 //! A packet's way: [`parse`] finds the UDP datagram, [`service`] the service, [`dissect`] the wire
 //! id, [`wire_id`] its slot and key, [`slot`] and [`table`] the owner; [`route`] puts them together
-//! and says what to do, [`encap`] writes the head of a packet for another node, and [`admit`]
-//! checks once more at the end of the queue.
+//! and says what to do, [`encap`] writes the head of a packet for another node, [`admit`] checks once
+//! more at the end of the queue, and [`egress`] checks what goes back.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod admit;
 pub mod dissect;
+pub mod egress;
 pub mod encap;
 pub mod frame;
 pub mod local;

@@ -94,6 +94,8 @@ pub struct Datagram {
     pub source: Address,
     /// Destination address.
     pub destination: Address,
+    /// Source port, in network byte order.
+    pub source_port: u16,
     /// Destination port, in network byte order.
     pub port: u16,
     /// Where the IP header starts.
@@ -111,6 +113,7 @@ impl Datagram {
     pub const NONE: Self = Self {
         source: Address([0; 2]),
         destination: Address([0; 2]),
+        source_port: 0,
         port: 0,
         ip: 0,
         ip_length: 0,
@@ -127,10 +130,12 @@ impl Datagram {
     /// The same datagram, of which the verifier forgets how it was found; see [`forget`].
     #[inline(always)]
     pub(crate) fn forget(self, noise: u64) -> Self {
-        let Self { source, destination, port, ip, ip_length, udp, payload_length } = self;
+        let Self { source, destination, source_port, port, ip, ip_length, udp, payload_length } =
+            self;
         Self {
             source,
             destination,
+            source_port,
             port,
             ip: forget(ip, noise),
             ip_length: forget(ip_length, noise),
@@ -155,42 +160,65 @@ pub enum Parsed {
 /// Reads a frame from its Ethernet header on.
 #[inline(always)]
 pub fn parse_frame(frame: &Frame) -> Parsed {
-    let Some(ethertype) = frame.read::<Be16>(12) else {
-        return Parsed::Other;
-    };
-    let mut ethertype = ethertype.get();
+    match network(frame) {
+        Some((ETHERTYPE_V4, ip)) => parse_v4::<false>(frame, ip, usize::MAX),
+        Some((ETHERTYPE_V6, ip)) => parse_v6::<false>(frame, ip, usize::MAX),
+        _ => Parsed::Other,
+    }
+}
+
+/// Reads a packet that this node sends, from its Ethernet header on, or from its IP header on if
+/// the interface has no Ethernet header.
+///
+/// What is asked of it is where it comes from. So a broken one has its source's address here; the
+/// datagram may end beyond the frame, whose end need not lie in one piece of memory with its start,
+/// or in later fragments, which are [`Parsed::Other`]: they show no port, and are worth nothing
+/// without the first.
+#[inline(always)]
+pub fn parse_reply(frame: &Frame, ethernet: bool) -> Parsed {
+    if ethernet {
+        return match network(frame) {
+            Some((ETHERTYPE_V4, ip)) => parse_v4::<true>(frame, ip, usize::MAX),
+            Some((ETHERTYPE_V6, ip)) => parse_v6::<true>(frame, ip, usize::MAX),
+            _ => Parsed::Other,
+        };
+    }
+    match frame.read::<u8>(0) {
+        Some(first) if first >> 4 == 4 => parse_v4::<true>(frame, 0, usize::MAX),
+        Some(first) if first >> 4 == 6 => parse_v6::<true>(frame, 0, usize::MAX),
+        _ => Parsed::Other,
+    }
+}
+
+/// The EtherType behind the tags, and where what it names starts.
+#[inline(always)]
+fn network(frame: &Frame) -> Option<(u16, usize)> {
+    let mut ethertype = frame.read::<Be16>(12)?.get();
     let mut ip = ETHERNET;
     if ethertype != ETHERTYPE_V4 && ethertype != ETHERTYPE_V6 {
         for _ in 0..VLAN_TAGS {
             if ethertype != ETHERTYPE_VLAN && ethertype != ETHERTYPE_QINQ {
                 break;
             }
-            let Some(inner) = frame.read::<Be16>(ip + 2) else {
-                return Parsed::Other;
-            };
-            ethertype = inner.get();
+            ethertype = frame.read::<Be16>(ip + 2)?.get();
             ip += 4;
         }
     }
-    match ethertype {
-        ETHERTYPE_V4 => parse_v4(frame, ip, usize::MAX),
-        ETHERTYPE_V6 => parse_v6(frame, ip, usize::MAX),
-        _ => Parsed::Other,
-    }
+    Some((ethertype, ip))
 }
 
 /// Reads an IP packet of at most `room` bytes at offset `ip`.
 #[inline(always)]
 pub fn parse_ip(frame: &Frame, ip: usize, room: usize) -> Parsed {
     match frame.read::<u8>(ip) {
-        Some(first) if first >> 4 == 4 => parse_v4(frame, ip, room),
-        Some(first) if first >> 4 == 6 => parse_v6(frame, ip, room),
+        Some(first) if first >> 4 == 4 => parse_v4::<false>(frame, ip, room),
+        Some(first) if first >> 4 == 6 => parse_v6::<false>(frame, ip, room),
         _ => Parsed::Other,
     }
 }
 
 #[inline(always)]
-fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
+fn parse_v4<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed {
     let Some(header) = frame.read::<Ipv4Header>(ip) else {
         return Parsed::Other;
     };
@@ -199,26 +227,31 @@ fn parse_v4(frame: &Frame, ip: usize, room: usize) -> Parsed {
     }
     let destination = Address::from_v4(u32::from_ne_bytes(header.destination));
     let source = Address::from_v4(u32::from_ne_bytes(header.source));
+    let end = if REPLY { source } else { destination };
     let header_length = (header.version_ihl & 0xf) as usize * 4;
     let total = header.total_length.get() as usize;
     let is_v4 = header.version_ihl >> 4 == 4;
     if !is_v4 || header_length < IPV4 || total < header_length || total > room {
-        return Parsed::Broken(destination, Verdict::Malformed);
+        return Parsed::Broken(end, Verdict::Malformed);
+    }
+    if REPLY && header.fragment.get() & 0x1fff != 0 {
+        return Parsed::Other;
     }
     // More fragments follow, or this is not the first one.
-    if header.fragment.get() & 0x3fff != 0 {
-        return Parsed::Broken(destination, Verdict::Fragment);
+    if !REPLY && header.fragment.get() & 0x3fff != 0 {
+        return Parsed::Broken(end, Verdict::Fragment);
     }
-    parse_udp(frame, source, destination, ip, total, header_length)
+    parse_udp::<REPLY>(frame, source, destination, ip, total, header_length)
 }
 
 #[inline(always)]
-fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
+fn parse_v6<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed {
     let Some(header) = frame.read::<Ipv6Header>(ip) else {
         return Parsed::Other;
     };
     let destination = Address::from_bytes(header.destination);
     let source = Address::from_bytes(header.source);
+    let end = if REPLY { source } else { destination };
     // The tables hold IPv4 addresses as mapped ones. On the wire those are nobody's (RFC 4291
     // §2.5.5.2 has them for use within a host), and must not pass for a service's or a node's.
     if destination.v4().is_some() || source.v4().is_some() {
@@ -236,15 +269,18 @@ fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
                 _ => break,
             };
             let Some([following, length]) = frame.read::<[u8; 2]>(ip + header_length) else {
-                return Parsed::Broken(destination, Verdict::Malformed);
+                return Parsed::Broken(end, Verdict::Malformed);
             };
             if unit == 0 {
                 let Some(offset) = frame.read::<Be16>(ip + header_length + 2) else {
-                    return Parsed::Broken(destination, Verdict::Malformed);
+                    return Parsed::Broken(end, Verdict::Malformed);
                 };
+                if REPLY && offset.get() & 0xfff8 != 0 {
+                    return Parsed::Other;
+                }
                 // An atomic fragment (RFC 6946) is a whole packet with a fragment header.
-                if offset.get() & 0xfff9 != 0 {
-                    return Parsed::Broken(destination, Verdict::Fragment);
+                if !REPLY && offset.get() & 0xfff9 != 0 {
+                    return Parsed::Broken(end, Verdict::Fragment);
                 }
                 header_length += 8;
             } else {
@@ -256,20 +292,20 @@ fn parse_v6(frame: &Frame, ip: usize, room: usize) -> Parsed {
             next,
             NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_FRAGMENT | NEXT_AUTHENTICATION | NEXT_DESTINATION
         ) {
-            return Parsed::Broken(destination, Verdict::ExtensionHeaders);
+            return Parsed::Broken(end, Verdict::ExtensionHeaders);
         }
         if next != PROTOCOL_UDP {
             return Parsed::Other;
         }
     }
     if header.version_class >> 4 != 6 || total < header_length || total > room {
-        return Parsed::Broken(destination, Verdict::Malformed);
+        return Parsed::Broken(end, Verdict::Malformed);
     }
-    parse_udp(frame, source, destination, ip, total, header_length)
+    parse_udp::<REPLY>(frame, source, destination, ip, total, header_length)
 }
 
 #[inline(always)]
-fn parse_udp(
+fn parse_udp<const REPLY: bool>(
     frame: &Frame,
     source: Address,
     destination: Address,
@@ -277,17 +313,20 @@ fn parse_udp(
     ip_length: usize,
     header_length: usize,
 ) -> Parsed {
+    let end = if REPLY { source } else { destination };
     let udp = ip + header_length;
     let Some(header) = frame.read::<UdpHeader>(udp) else {
-        return Parsed::Broken(destination, Verdict::Malformed);
+        return Parsed::Broken(end, Verdict::Malformed);
     };
     let length = header.length.get() as usize;
-    if length < UDP || length > ip_length - header_length || ip + ip_length > frame.len() {
-        return Parsed::Broken(destination, Verdict::Malformed);
+    let beyond = length > ip_length - header_length || ip + ip_length > frame.len();
+    if length < UDP || (beyond && !REPLY) {
+        return Parsed::Broken(end, Verdict::Malformed);
     }
     Parsed::Udp(Datagram {
         source,
         destination,
+        source_port: u16::from_ne_bytes(header.source),
         port: u16::from_ne_bytes(header.destination),
         ip,
         ip_length,

@@ -43,6 +43,9 @@ pub const VERDICT_SLOTS: usize = 64;
 /// Room for admissions in the counter array; a power of two.
 pub const ADMISSION_SLOTS: usize = 16;
 
+/// Room for what becomes of replies in the counter array; a power of two.
+pub const EGRESS_SLOTS: usize = 16;
+
 verdicts! {
 /// What the XDP program did with a packet. The code is the index of its counter.
 Verdict, VERDICT_SLOTS {
@@ -133,6 +136,42 @@ Admission, ADMISSION_SLOTS {
     /// The program's own tables are not filled yet: dropped.
     NotReady = 8 => "not-ready",
 }
+}
+
+verdicts! {
+/// What the program at egress did with a packet that this node sends.
+Egress, EGRESS_SLOTS {
+    /// Not from a service: passed on untouched.
+    Other = 0 => "other",
+    /// A service's reply: passed on.
+    Passed = 1 => "passed",
+    /// The lease has run out, by the exact clock: dropped.
+    Shut = 2 => "shut",
+    /// The session that it names, or whose client it goes to, is another node's: dropped.
+    NotOwner = 3 => "not-owner",
+    /// No session has the id that it names, or is bound to the client that it goes to: dropped.
+    NoSession = 4 => "no-session",
+    /// The session's entry belongs to an earlier epoch of this node: dropped.
+    OldEpoch = 5 => "old-epoch",
+    /// The session's entry was being replaced while it was read: dropped.
+    Torn = 6 => "torn",
+    /// A reply of the native protocol in which no session is named: dropped.
+    NoWireId = 7 => "no-wire-id",
+    /// The segments of a large send (UDP_SEGMENT) name different sessions: dropped.
+    Mixed = 8 => "mixed-sessions",
+    /// UDP from a service's address, with headers that cannot be followed: dropped.
+    Unreadable = 9 => "unreadable",
+    /// The program's own tables are not filled yet: dropped.
+    NotReady = 10 => "not-ready",
+}
+}
+
+impl Egress {
+    /// Whether the packet may leave.
+    #[inline(always)]
+    pub const fn is_sent(self) -> bool {
+        matches!(self, Self::Other | Self::Passed)
+    }
 }
 
 impl Verdict {

@@ -11,7 +11,10 @@ mod protocols;
 use anyhow::{Context, Result};
 use clap::Parser;
 use dataplane_user::dataplane::object::Object;
-use jumpgate_benches::{packet::native_frame, session::session};
+use jumpgate_benches::{
+    packet::{native_frame, reply, udp_frame, VIP},
+    session::session,
+};
 use measure::{Figure, Rounds};
 use node::{Node, Sessions};
 use std::path::PathBuf;
@@ -81,6 +84,15 @@ fn hot(rounds: &Rounds, figures: &mut Vec<Figure>) -> Result<()> {
         let mut node = Node::new(Sessions::Local(1))?;
         node.register(&case)?;
         figures.push(node.difference(rounds, case.name, "steer_undo", "bare_drop", &case.frame)?);
+    }
+    let frames = [
+        ("egress_other_ns", udp_frame(VIP.port() + 9, &[0; 64])),
+        // Names no session: only the node's lease counts.
+        ("egress_fence_ns", udp_frame(VIP.port() + 1, &[0x40; 64])),
+        ("egress_session_ns", frame.clone()),
+    ];
+    for (name, frame) in frames {
+        figures.push(local.egress(rounds, name, &reply(frame))?);
     }
     let mut remote = Node::new(Sessions::Forwarded(1))?;
     figures.push(remote.difference(

@@ -1,7 +1,7 @@
 //! Rounds of two programs in turns.
 
 use anyhow::{Context, Result};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{TestRun, TestRunOptions, TestRunResult};
 use std::time::Duration;
 
 /// How often to measure.
@@ -49,7 +49,10 @@ impl Figure {
 }
 
 /// Runs a program on a packet `repeat` times in the kernel; nanoseconds a packet.
-pub fn run(program: &Xdp, frame: &[u8], repeat: u32) -> Result<f64> {
+pub fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<f64>
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
     let result = program
         .test_run(TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() })
         .context("running a program in the kernel")?;

@@ -5,7 +5,7 @@ use crate::{
     protocols::{Case, services},
 };
 use anyhow::{Context, Result};
-use aya::programs::Xdp;
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use dataplane_ebpf::{
     local::Fence,
     node::{LinkRow, NextHop},
@@ -160,6 +160,23 @@ impl Node {
         for _ in 0..rounds.count {
             let without = run(self.dataplane.program(base)?, frame, rounds.repeat)?;
             let with = run(self.dataplane.program(program)?, frame, rounds.repeat)?;
+            differences.push(with - without);
+        }
+        Ok(Figure::of(name, differences))
+    }
+
+    /// Nanoseconds that the fence at egress takes for a packet that it lets pass, over an empty
+    /// program.
+    pub fn egress(&mut self, rounds: &Rounds, name: &str, frame: &[u8]) -> Result<Figure> {
+        let passes = self.dataplane.classifier("egress")?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ..TestRunOptions::default()
+        })?;
+        anyhow::ensure!(passes.return_value as i32 == -1, "{name}: {}", passes.return_value);
+        let mut differences = Vec::with_capacity(rounds.count);
+        for _ in 0..rounds.count {
+            let without = run(self.dataplane.classifier("bare_next")?, frame, rounds.repeat)?;
+            let with = run(self.dataplane.classifier("egress")?, frame, rounds.repeat)?;
             differences.push(with - without);
         }
         Ok(Figure::of(name, differences))

@@ -14,7 +14,7 @@ use dataplane_ebpf::{
     slot::{SLOTS as SLOT_COUNT, SlotWord},
     table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
     tables::Tables,
-    verdict::{ADMISSION_SLOTS, Admission, VERDICT_SLOTS, Verdict},
+    verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
     word::{MapWord, Word},
 };
 
@@ -77,6 +77,12 @@ static VERDICTS: PerCpuArray<u64> =
 #[map]
 static ADMISSIONS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries((SERVICE_COUNT * ADMISSION_SLOTS) as u32, 0);
+
+/// Packets that this node sends, for each service and what became of them. Written by the programs
+/// at egress.
+#[map]
+static EGRESS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries((SERVICE_COUNT * EGRESS_SLOTS) as u32, 0);
 
 /// The maps as the decision reads them.
 pub struct Maps;
@@ -157,6 +163,12 @@ pub fn count_verdict(service: u16, verdict: Verdict) {
 #[inline(always)]
 pub fn count_admission(service: u16, admission: Admission) {
     count(&ADMISSIONS, service as u32 * ADMISSION_SLOTS as u32 + admission as u32);
+}
+
+/// Counts a packet that this node sends.
+#[inline(always)]
+pub fn count_egress(service: u16, egress: Egress) {
+    count(&EGRESS, service as u32 * EGRESS_SLOTS as u32 + egress as u32);
 }
 
 #[inline(always)]

@@ -5,10 +5,10 @@ use crate::{
     maps::Maps,
 };
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, xdp_action},
-    macros::{map, xdp},
+    bindings::{BPF_F_MMAPABLE, tcx_action_base::TCX_NEXT, xdp_action},
+    macros::{classifier, map, xdp},
     maps::Array,
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 use dataplane_ebpf::{
     encap::OVERHEAD_V4,
@@ -42,6 +42,12 @@ const OVERHEAD: i32 = OVERHEAD_V4 as i32;
 #[xdp]
 pub fn bare_drop(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
+}
+
+/// The measure of the fence at egress: TCX_NEXT.
+#[classifier]
+pub fn bare_next(_ctx: TcContext) -> i32 {
+    TCX_NEXT
 }
 
 /// Grows and shrinks the head as an encapsulation over IPv4 and its reversal do.

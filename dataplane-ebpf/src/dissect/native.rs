@@ -34,6 +34,7 @@
 //! header of its answer, a [`TYPE_OPENED`], whose payload repeats the client's 16 bytes.
 
 use super::{Dissected, Payload};
+use crate::wire_id::WireId;
 
 /// The header's version.
 pub const VERSION: u8 = 1;
@@ -124,6 +125,16 @@ pub(super) fn dissect_control(payload: Payload) -> Option<Dissected> {
         return None;
     }
     Some(Dissected { id: payload.id16(ID_OFFSET)?, opens: false })
+}
+
+/// The SessionID that a packet from a data port names.
+#[inline(always)]
+pub(crate) fn reply(payload: Payload) -> Option<WireId> {
+    let kind = kind(payload)?;
+    if kind != TYPE_DATA && kind != TYPE_OPENED {
+        return None;
+    }
+    payload.id16(ID_OFFSET)
 }
 
 #[inline(always)]

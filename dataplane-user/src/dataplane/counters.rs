@@ -1,10 +1,10 @@
-//! Verdicts and admissions, counted on each CPU.
+//! Verdicts, admissions and what becomes of replies, counted on each CPU.
 
 use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuArray},
 };
-use dataplane_ebpf::verdict::{ADMISSION_SLOTS, Admission, VERDICT_SLOTS, Verdict};
+use dataplane_ebpf::verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub struct Counters {
     verdicts: PerCpuArray<MapData, u64>,
     admissions: PerCpuArray<MapData, u64>,
+    egress: PerCpuArray<MapData, u64>,
 }
 
 /// What happened to the packets of one service since the programs were loaded; names with a
@@ -22,17 +23,27 @@ pub struct Counts {
     pub verdicts: BTreeMap<String, u64>,
     /// Datagrams by [`Admission`].
     pub admissions: BTreeMap<String, u64>,
+    /// Packets that this node sends, by [`Egress`].
+    #[serde(default)]
+    pub egress: BTreeMap<String, u64>,
     /// The same packets by the CPU that ran the program, from CPU 0 on; only where asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verdicts_by_cpu: BTreeMap<String, Vec<u64>>,
     /// The same datagrams by the CPU that ran the selector; only where asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub admissions_by_cpu: BTreeMap<String, Vec<u64>>,
+    /// The same packets by the CPU that ran the program at egress; only where asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub egress_by_cpu: BTreeMap<String, Vec<u64>>,
 }
 
 impl Counters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        Ok(Self { verdicts: take(ebpf, "VERDICTS")?, admissions: take(ebpf, "ADMISSIONS")? })
+        Ok(Self {
+            verdicts: take(ebpf, "VERDICTS")?,
+            admissions: take(ebpf, "ADMISSIONS")?,
+            egress: take(ebpf, "EGRESS")?,
+        })
     }
 
     /// The counts of a service, for each CPU too if `by_cpu`; of index 0, what belongs to none.
@@ -52,6 +63,13 @@ impl Counters {
                 add_cpus(admission.name(), cpus, &mut counts.admissions_by_cpu);
             }
         }
+        for &egress in Egress::ALL {
+            let cpus = read(&self.egress, egress_index(service, egress))?;
+            add(egress.name(), &cpus, &mut counts.egress);
+            if by_cpu {
+                add_cpus(egress.name(), cpus, &mut counts.egress_by_cpu);
+            }
+        }
         Ok(counts)
     }
 
@@ -63,6 +81,11 @@ impl Counters {
     /// Datagrams of a service with this admission.
     pub fn admission(&self, service: u16, admission: Admission) -> Result<u64, MapError> {
         Ok(read(&self.admissions, admission_index(service, admission))?.iter().sum())
+    }
+
+    /// Packets from a service that became this at egress.
+    pub fn egress(&self, service: u16, egress: Egress) -> Result<u64, MapError> {
+        Ok(read(&self.egress, egress_index(service, egress))?.iter().sum())
     }
 }
 
@@ -77,6 +100,10 @@ fn verdict_index(service: u16, verdict: Verdict) -> u32 {
 
 fn admission_index(service: u16, admission: Admission) -> u32 {
     service as u32 * ADMISSION_SLOTS as u32 + admission as u32
+}
+
+fn egress_index(service: u16, egress: Egress) -> u32 {
+    service as u32 * EGRESS_SLOTS as u32 + egress as u32
 }
 
 /// One counter on each CPU.

@@ -18,7 +18,7 @@ pub mod sockets;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{CpuMap, MapData, MapError, ReusePortSockArray},
-    programs::{ProgramError, SkReuseport, TestRun, TestRunOptions, Xdp},
+    programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
 use clock::{Jiffies, tick};
@@ -111,7 +111,7 @@ const LOG_NOTHING: u8 = 0;
 const LOG_TICK: Duration = Duration::from_millis(100);
 
 /// The oldest kernel that has all that the programs use.
-pub(crate) const OLDEST_KERNEL: (u32, u32) = (5, 15);
+pub(crate) const OLDEST_KERNEL: (u32, u32) = (6, 6);
 
 /// The loaded programs, their tables, and what userspace keeps of them.
 pub struct Dataplane {
@@ -160,6 +160,9 @@ impl Dataplane {
         }
         for name in ["jumpgate", "clock"] {
             xdp(&mut ebpf, name)?.load()?;
+        }
+        for name in ["egress", "egress_ip"] {
+            classifier(&mut ebpf, name)?.load()?;
         }
         let selector: &mut SkReuseport =
             ebpf.program_mut("select").expect("in the object").try_into()?;
@@ -288,6 +291,15 @@ impl Dataplane {
         Ok(())
     }
 
+    /// One of the object's programs for packets on their way out, loaded.
+    pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier, ProgramError> {
+        let program = classifier(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+
     /// One of the object's XDP programs, loaded; for benchmarks and tests that run it by hand.
     pub fn program(&mut self, name: &str) -> Result<&mut Xdp, ProgramError> {
         let program = xdp(&mut self.ebpf, name)?;
@@ -313,6 +325,15 @@ pub enum ClockError {
 }
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
+        .try_into()
+}
+
+fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, ProgramError> {
     ebpf.program_mut(name)
         .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
         .try_into()
@@ -352,7 +373,7 @@ fn check_kernel() -> Result<(), LoadError> {
     let found = release.trim();
     match parse_release(found) {
         Some(version) if version < OLDEST_KERNEL => {
-            Err(LoadError::OldKernel { found: found.to_owned(), needed: "5.15" })
+            Err(LoadError::OldKernel { found: found.to_owned(), needed: "6.6" })
         }
         _ => Ok(()),
     }
@@ -372,7 +393,7 @@ mod tests {
     fn kernel_releases_are_compared_by_number() {
         assert_eq!(parse_release("6.18.44-fc"), Some((6, 18)));
         assert_eq!(parse_release("5.4.0-150-generic"), Some((5, 4)));
-        assert!(parse_release("5.4.0").unwrap() < OLDEST_KERNEL);
+        assert!(parse_release("6.1.0").unwrap() < OLDEST_KERNEL);
         assert!(parse_release("10.0-rc1").unwrap() > OLDEST_KERNEL);
         assert_eq!(parse_release("unknown"), None);
     }

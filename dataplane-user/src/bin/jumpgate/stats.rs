@@ -75,6 +75,12 @@ fn service(
             &counts.admissions_by_cpu,
             last.map(|(time, last)| (time, last.map(|c| &c.admissions))),
         ),
+        (
+            "egress",
+            &counts.egress,
+            &counts.egress_by_cpu,
+            last.map(|(time, last)| (time, last.map(|c| &c.egress))),
+        ),
     ];
     let mut rows = Vec::new();
     for (place, counts, by_cpu, last) in groups {
@@ -97,5 +103,8 @@ fn service(
 
 fn has_cpus(stats: &Stats) -> bool {
     let all = stats.services.values().chain([&stats.other]);
-    all.into_iter().any(|counts| !counts.verdicts_by_cpu.is_empty())
+    let any = |counts: &Counts| {
+        !counts.verdicts_by_cpu.is_empty() || !counts.egress_by_cpu.is_empty()
+    };
+    all.into_iter().any(any)
 }

@@ -2,7 +2,7 @@
 
 use crate::table::{print, row};
 use anyhow::Result;
-use dataplane_ebpf::verdict::{Admission, Verdict};
+use dataplane_ebpf::verdict::{Admission, Egress, Verdict};
 
 /// Shows what can become of a packet, and what each name in `stats` means.
 pub fn verdicts() -> Result<()> {
@@ -14,6 +14,10 @@ pub fn verdicts() -> Result<()> {
     for admission in Admission::ALL {
         let code = (*admission as usize).to_string();
         rows.push(row(["socket", &code, admission.name(), admission.explanation().trim()]));
+    }
+    for egress in Egress::ALL {
+        let code = (*egress as usize).to_string();
+        rows.push(row(["egress", &code, egress.name(), egress.explanation().trim()]));
     }
     print(&rows)
 }

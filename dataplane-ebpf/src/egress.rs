@@ -1,0 +1,127 @@
+//! The fence on the way out: what becomes of a packet that this node sends.
+//!
+//! A node that may no longer act as owner must not answer either, and its applications do not know
+//! that the lease has run out. So a program on every interface asks the same tables by the exact
+//! clock. A reply is told by its source: a service's address and port. Where it names its session,
+//! it must be this node's too.
+
+use crate::{
+    dissect::{Payload, native},
+    frame::Frame,
+    local::Fence,
+    parse::{Datagram, Parsed, parse_reply},
+    service::{kind, protocol},
+    table::{Entry, Place},
+    tables::{Lookup, Tables, find_service, lookup},
+    verdict::Egress,
+};
+
+/// What becomes of a packet, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The reason, and the index of the counter.
+    pub egress: Egress,
+    /// The service it counts for; 0 if none.
+    pub service: u16,
+    /// Where the UDP payload starts in the frame, if its first header names the session.
+    pub names_session_at: Option<usize>,
+}
+
+/// A packet on its way out.
+pub struct Sent<'a, 'f> {
+    /// The packet, as far as it lies in one piece: see [`Reply::may_be_cut`].
+    pub frame: &'a Frame<'f>,
+    /// Whether it starts with an Ethernet header; otherwise with the IP header.
+    pub ethernet: bool,
+}
+
+/// Decides about a packet. `now` is CLOCK_BOOTTIME in nanoseconds, read for replies only.
+#[inline(always)]
+pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> Reply {
+    let parsed = parse_reply(sent.frame, sent.ethernet);
+    let Some(local) = tables.local() else {
+        return Reply::OTHER;
+    };
+    let datagram = match parsed {
+        Parsed::Other => return Reply::OTHER,
+        Parsed::Broken(source, _) => {
+            return match find_service(tables, local, source, 0) {
+                Some(service) => Reply::of(Egress::Unreadable, service.service),
+                None => Reply::OTHER,
+            };
+        }
+        Parsed::Udp(datagram) => datagram.forget(local.service_seed()),
+    };
+    let service = find_service(tables, local, datagram.source, datagram.source_port);
+    let Some(service) = service else {
+        return Reply::OTHER;
+    };
+    if service.kind != kind::DATA && service.kind != kind::CONTROL {
+        return Reply::OTHER;
+    }
+    let fence = local.fence();
+    if now() >= local.exact_deadline() || fence.epoch() == 0 {
+        return Reply::of(Egress::Shut, service.service);
+    }
+    // What a control port answers may be that the session is not ours.
+    if service.kind == kind::DATA && service.protocol == protocol::NATIVE {
+        let egress = named(sent.frame, &datagram, service.seed, fence, tables);
+        let names_session_at = Some(datagram.payload());
+        return Reply { egress, service: service.service, names_session_at };
+    }
+    Reply::of(Egress::Passed, service.service)
+}
+
+/// The packet's first header names the session.
+#[inline(always)]
+fn named<T: Tables>(
+    frame: &Frame,
+    datagram: &Datagram,
+    seed: u64,
+    fence: Fence,
+    tables: &T,
+) -> Egress {
+    let payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
+    let Some(id) = native::reply(payload) else {
+        return Egress::NoWireId;
+    };
+    let Some(identity) = tables.local().map(|local| local.identity()) else {
+        return Egress::NotReady;
+    };
+    if identity.node == 0 {
+        return Egress::NotReady;
+    }
+    match lookup(tables, id.key(seed).hash, identity.bucket_bits) {
+        Lookup::Hit { bits, .. } => owned(bits, fence),
+        Lookup::Torn => Egress::Torn,
+        Lookup::Miss => Egress::NoSession,
+    }
+}
+
+/// Whether a session with this entry is this node's.
+#[inline(always)]
+fn owned(bits: u64, fence: Fence) -> Egress {
+    match Entry::unpack(bits) {
+        None => Egress::Torn,
+        Some(Entry { place: Place::Remote { .. }, .. }) => Egress::NotOwner,
+        Some(Entry { epoch, .. }) if epoch != fence.epoch() => Egress::OldEpoch,
+        Some(_) => Egress::Passed,
+    }
+}
+
+impl Reply {
+    /// Not a service's.
+    const OTHER: Self = Self::of(Egress::Other, 0);
+
+    #[inline(always)]
+    const fn of(egress: Egress, service: u16) -> Self {
+        Self { egress, service, names_session_at: None }
+    }
+
+    /// Whether more of the packet could lead to another outcome: a service's packet of which too
+    /// little was there to read.
+    #[inline(always)]
+    pub const fn may_be_cut(&self) -> bool {
+        matches!(self.egress, Egress::Unreadable | Egress::NoWireId)
+    }
+}
