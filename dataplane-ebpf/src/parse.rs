@@ -94,10 +94,10 @@ pub struct Datagram {
     pub source: Address,
     /// Destination address.
     pub destination: Address,
-    /// Source port, in network byte order.
-    pub source_port: u16,
     /// Destination port, in network byte order.
     pub port: u16,
+    /// Source port, in network byte order.
+    pub source_port: u16,
     /// Where the IP header starts.
     pub ip: usize,
     /// Length of the IP packet.
@@ -113,8 +113,8 @@ impl Datagram {
     pub const NONE: Self = Self {
         source: Address([0; 2]),
         destination: Address([0; 2]),
-        source_port: 0,
         port: 0,
+        source_port: 0,
         ip: 0,
         ip_length: 0,
         udp: 0,
@@ -130,13 +130,13 @@ impl Datagram {
     /// The same datagram, of which the verifier forgets how it was found; see [`forget`].
     #[inline(always)]
     pub(crate) fn forget(self, noise: u64) -> Self {
-        let Self { source, destination, source_port, port, ip, ip_length, udp, payload_length } =
+        let Self { source, destination, port, source_port, ip, ip_length, udp, payload_length } =
             self;
         Self {
             source,
             destination,
-            source_port,
             port,
+            source_port,
             ip: forget(ip, noise),
             ip_length: forget(ip_length, noise),
             udp: forget(udp, noise),
@@ -326,8 +326,8 @@ fn parse_udp<const REPLY: bool>(
     Parsed::Udp(Datagram {
         source,
         destination,
-        source_port: u16::from_ne_bytes(header.source),
         port: u16::from_ne_bytes(header.destination),
+        source_port: u16::from_ne_bytes(header.source),
         ip,
         ip_length,
         udp,

@@ -6,7 +6,7 @@ mod property;
 use dataplane_ebpf::{
     frame::Frame,
     node::Address,
-    parse::{Datagram, EXTENSION_HEADERS, Parsed, VLAN_TAGS, parse_frame, parse_ip},
+    parse::{Datagram, EXTENSION_HEADERS, Parsed, VLAN_TAGS, parse_frame, parse_ip, parse_reply},
     verdict::Verdict,
 };
 use property::config;
@@ -127,6 +127,7 @@ impl Parts {
             source,
             destination,
             port: self.port.to_be(),
+            source_port: self.source_port.to_be(),
             ip,
             ip_length: bytes.len() - ip,
             udp,
@@ -259,6 +260,24 @@ proptest! {
                 prop_assert_eq!(verdict, Verdict::Malformed);
             }
         }
+    }
+
+    #[test]
+    fn a_reply_is_read_as_soon_as_its_headers_are_there(parts in parts(), cut in any::<usize>()) {
+        let Built { bytes, ip, udp, expected } = parts.build();
+        let end = cut % (bytes.len() + 1);
+        let reply = parse_reply(&Frame::new(&bytes[..end]), true);
+        match reply {
+            Parsed::Udp(datagram) => prop_assert!(datagram == expected && end >= udp + 8),
+            _ => prop_assert!(end < udp + 8, "{:?} with {} of {}", reply, end, udp + 8),
+        }
+        if let Parsed::Broken(source, _) = reply {
+            prop_assert_eq!(source, expected.source);
+        }
+        // Without a link layer.
+        let reply = parse_reply(&Frame::new(&bytes[ip..]), false);
+        let shifted = Datagram { ip: 0, udp: udp - ip, ..expected };
+        prop_assert_eq!(reply, Parsed::Udp(shifted));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::measure::Figure;
 
 /// The most that a figure may be, in its own unit.
-const BARS: [(&str, f64); 5] = [
+const BARS: [(&str, f64); 6] = [
     ("steer_local_hot_ns", 35.0),
     ("steer_local_64k_ns", 60.0),
     ("forward_over_base_hot_ns", 40.0),
     ("fence_ns", 2.0),
+    ("egress_fence_ns", 60.0),
     ("publish_1m_ms", 150.0),
 ];
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use dataplane_user::dataplane::object::Object;
 use jumpgate_benches::{
-    packet::{native_frame, reply, udp_frame, VIP},
+    packet::{VIP, native_frame, reply, udp_frame},
     session::session,
 };
 use measure::{Figure, Rounds};

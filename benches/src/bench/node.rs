@@ -168,10 +168,10 @@ impl Node {
     /// Nanoseconds that the fence at egress takes for a packet that it lets pass, over an empty
     /// program.
     pub fn egress(&mut self, rounds: &Rounds, name: &str, frame: &[u8]) -> Result<Figure> {
-        let passes = self.dataplane.classifier("egress")?.test_run(TestRunOptions {
-            data_in: Some(frame),
-            ..TestRunOptions::default()
-        })?;
+        let passes = self
+            .dataplane
+            .classifier("egress")?
+            .test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })?;
         anyhow::ensure!(passes.return_value as i32 == -1, "{name}: {}", passes.return_value);
         let mut differences = Vec::with_capacity(rounds.count);
         for _ in 0..rounds.count {

@@ -4,7 +4,9 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuArray},
 };
-use dataplane_ebpf::verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict};
+use dataplane_ebpf::verdict::{
+    ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -330,10 +330,7 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> 
         .try_into()
 }
 
-fn classifier<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> Result<&'a mut SchedClassifier, ProgramError> {
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
     ebpf.program_mut(name)
         .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
         .try_into()

@@ -11,9 +11,6 @@ use nix::{
 };
 use std::{fs, path::Path};
 
-/// The kernel that keeps neighbours resolved by itself.
-const MANAGED_NEIGHBOURS: (u32, u32) = (5, 16);
-
 /// Linux uapi, `linux/capability.h`.
 const CAPABILITIES: [(&str, u32); 3] =
     [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
@@ -48,16 +45,8 @@ fn kernel(release: &str) -> Finding {
         None => Finding::unseen(SUBJECT, format!("its release {release:?} has no version"), ""),
         Some(version) if version < OLDEST_KERNEL => Finding::error(
             SUBJECT,
-            format!("Linux {release} is too old: the programs need 5.15 or later"),
-            "boot a newer kernel (Debian 12 has 6.1)",
-        ),
-        Some(version) if version < MANAGED_NEIGHBOURS => Finding::note(
-            SUBJECT,
-            format!(
-                "Linux {release} does not keep neighbours resolved by itself, as 5.16 does: the \
-                 daemon does it, as long as it runs"
-            ),
-            "",
+            format!("Linux {release} is too old: the programs need 6.6 or later"),
+            "boot a newer kernel (Debian 13 and Ubuntu 24.04 have one)",
         ),
         Some(_) => Finding::fine(SUBJECT, format!("Linux {release}")),
     }
@@ -151,10 +140,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_kernels_are_refused_and_older_ones_noted() {
-        assert_eq!(kernel("5.10.0-28-amd64").level, Level::Error);
-        assert_eq!(kernel("5.15.0-91-generic").level, Level::Note);
-        assert_eq!(kernel("6.1.0-18-amd64").level, Level::Fine);
+    fn old_kernels_are_refused() {
+        assert_eq!(kernel("5.15.0-91-generic").level, Level::Error);
+        assert_eq!(kernel("6.1.0-18-amd64").level, Level::Error);
+        assert_eq!(kernel("6.6.0-1-amd64").level, Level::Fine);
         assert_eq!(kernel("").level, Level::Unseen);
     }
 

@@ -2,12 +2,13 @@
 //! userspace must agree on.
 //!
 //! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`] and
-//! [`from_nodes`] are the packets.
+//! [`from_nodes`] are the packets, [`replies`] what goes the other way.
 
 pub mod from_clients;
 pub mod from_nodes;
 pub mod packet;
 pub mod payload;
+pub mod replies;
 pub mod tables;
 
 use dataplane_ebpf::verdict::Verdict;

@@ -103,8 +103,7 @@ fn service(
 
 fn has_cpus(stats: &Stats) -> bool {
     let all = stats.services.values().chain([&stats.other]);
-    let any = |counts: &Counts| {
-        !counts.verdicts_by_cpu.is_empty() || !counts.egress_by_cpu.is_empty()
-    };
+    let any =
+        |counts: &Counts| !counts.verdicts_by_cpu.is_empty() || !counts.egress_by_cpu.is_empty();
     all.into_iter().any(any)
 }
