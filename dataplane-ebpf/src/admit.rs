@@ -7,11 +7,13 @@
 use crate::{
     dissect::{Dissected, Payload, dissect},
     frame::Frame,
+    local::LocalRow,
     node::Address,
     service::{ServiceRow, kind},
     table::{Entry, Place},
     tables::{Lookup, Tables, find_service, lookup},
     verdict::Admission,
+    wire_id::Key,
 };
 
 /// What to do with a datagram, and why.
@@ -23,6 +25,8 @@ pub struct Admit {
     pub service: u16,
     /// The socket of this CPU gets it, of the control port's sockets if `control`.
     pub socket: Option<(u32, bool)>,
+    /// The key of its session; [`Key::NONE`] where the decision did not get that far.
+    pub key: Key,
 }
 
 /// A datagram as the selector finds it: from its UDP header on.
@@ -61,6 +65,19 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
         return service.drop(Admission::NoWireId);
     };
     let key = id.key(service.seed);
+    Admit { key, ..admit_key(arrived, tables, local, service, key, opens) }
+}
+
+/// Decides about a datagram of a session.
+#[inline(always)]
+fn admit_key<T: Tables>(
+    arrived: &Arrived,
+    tables: &T,
+    local: &LocalRow,
+    service: &ServiceRow,
+    key: Key,
+    opens: bool,
+) -> Admit {
     let Some(slot) = tables.slot(key.slot) else {
         return service.drop(Admission::NotReady);
     };
@@ -93,9 +110,13 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
 }
 
 impl Admit {
+    /// What becomes of a datagram whose IP header cannot be read.
+    pub const UNREADABLE: Self =
+        Self { admission: Admission::NoService, service: 0, socket: None, key: Key::NONE };
+
     #[inline(always)]
     fn drop(admission: Admission, service: u16) -> Self {
-        Self { admission, service, socket: None }
+        Self { admission, service, socket: None, key: Key::NONE }
     }
 }
 
@@ -108,6 +129,6 @@ impl ServiceRow {
     #[inline(always)]
     fn pass(&self, admission: Admission, cpu: u32) -> Admit {
         let socket = Some((cpu, self.kind == kind::CONTROL));
-        Admit { admission, service: self.service, socket }
+        Admit { admission, service: self.service, socket, key: Key::NONE }
     }
 }

@@ -17,6 +17,7 @@ pub mod admit;
 pub mod dissect;
 pub mod egress;
 pub mod encap;
+pub mod event;
 pub mod frame;
 pub mod local;
 pub mod node;

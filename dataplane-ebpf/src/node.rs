@@ -1,6 +1,7 @@
 //! Nodes and the links that lead to them.
 
 use crate::word::{MapWord, Word};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How many node indices there are; index 0 means "no node".
 pub const NODES: usize = 4096;
@@ -12,7 +13,9 @@ pub const LINKS: usize = 16;
 pub const NODE_INTERFACES: usize = 6;
 
 /// An IPv4 (as IPv4-mapped IPv6) or IPv6 address, as two words in memory order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Address(pub [u64; 2]);
 

@@ -28,6 +28,8 @@ pub struct Decision {
     pub action: Action,
     /// The datagram in the frame as it arrived; empty where the decision needed none.
     pub datagram: Datagram,
+    /// The key of its session; [`Key::NONE`] where the decision did not get that far.
+    pub key: Key,
 }
 
 /// What to do with a packet.
@@ -88,22 +90,22 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
                 service = unwrapped.service;
                 shim = Some(unwrapped.shim);
             }
-            Err(verdict) => return Decision::reject(verdict, 0),
+            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
         }
     } else if service.kind == kind::ADDRESS {
         // Port 0 is nobody's.
         return Decision::PASS;
     }
     if identity.node == 0 {
-        return Decision::reject(Verdict::NotReady, service.service);
+        return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     }
     let payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
     let Some(Dissected { id, opens }) = dissect(payload, service) else {
-        return Decision::reject(Verdict::NoWireId, service.service);
+        return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
     };
     let key = id.key(service.seed);
     let Some(slot) = tables.slot(key.slot) else {
-        return Decision::reject(Verdict::NotReady, service.service);
+        return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     };
     Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide()
 }
@@ -326,23 +328,36 @@ impl<T: Tables> Packet<'_, T> {
 
     #[inline(always)]
     fn decision(&self, verdict: Verdict, action: Action) -> Decision {
-        Decision { verdict, service: self.service.service, action, datagram: self.datagram }
+        let Self { service, datagram, key, .. } = *self;
+        Decision { verdict, service: service.service, action, datagram, key }
     }
 
     #[inline(always)]
     fn reject(&self, verdict: Verdict) -> Decision {
-        Decision::reject(verdict, self.service.service)
+        self.decision(verdict, Action::Drop)
     }
 }
 
 impl Decision {
     /// Not for a service.
-    pub const PASS: Self =
-        Self { verdict: Verdict::Pass, service: 0, action: Action::Pass, datagram: Datagram::NONE };
+    pub const PASS: Self = Self {
+        verdict: Verdict::Pass,
+        service: 0,
+        action: Action::Pass,
+        datagram: Datagram::NONE,
+        key: Key::NONE,
+    };
 
     /// A refusal.
     #[inline(always)]
     pub const fn reject(verdict: Verdict, service: u16) -> Self {
-        Self { verdict, service, action: Action::Drop, datagram: Datagram::NONE }
+        let action = Action::Drop;
+        Self { verdict, service, action, datagram: Datagram::NONE, key: Key::NONE }
+    }
+
+    /// The same, about this datagram.
+    #[inline(always)]
+    const fn of(self, datagram: Datagram) -> Self {
+        Self { datagram, ..self }
     }
 }

@@ -1,5 +1,7 @@
 //! What became of a packet: one verdict each, counted per CPU and service.
 
+use crate::event::Class;
+
 macro_rules! verdicts {
     ($(#[$meta:meta])* $name:ident, $count:ident { $($(#[doc = $doc:literal])+ $variant:ident = $value:literal => $text:literal,)+ }) => {
         $(#[$meta])*
@@ -172,9 +174,38 @@ impl Egress {
     pub const fn is_sent(self) -> bool {
         matches!(self, Self::Other | Self::Passed)
     }
+
+    /// How grave a drop is.
+    pub const fn class(self) -> Class {
+        Class::Policy
+    }
+}
+
+impl Admission {
+    /// Whether the datagram was dropped.
+    pub const fn is_reject(self) -> bool {
+        !matches!(self, Self::Delivered | Self::DeliveredNew | Self::WrongCpu)
+    }
+
+    /// How grave a drop is.
+    pub const fn class(self) -> Class {
+        Class::Policy
+    }
 }
 
 impl Verdict {
+    /// How grave a refusal is.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::ShimMalformed
+            | Self::ShimSender
+            | Self::ShimInterface
+            | Self::ShimEpochNew
+            | Self::ShimVersionNew => Class::Security,
+            _ => Class::Policy,
+        }
+    }
+
     /// Whether the packet was refused: neither passed, nor delivered, nor forwarded.
     pub const fn is_reject(self) -> bool {
         !matches!(

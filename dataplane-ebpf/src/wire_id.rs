@@ -25,6 +25,11 @@ pub struct Key {
     pub slot: u16,
 }
 
+impl Key {
+    /// No key: its hash is 0, which no id in use has but by a chance of 2^-64.
+    pub const NONE: Self = Self { hash: 0, slot: 0 };
+}
+
 impl WireId {
     /// The id with these bytes ([`ID_MIN`] to [`ID_MAX`]); `None` for any other length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {

@@ -29,6 +29,9 @@ use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 /// How long the daemon waits for next hops before it attaches the program.
 const LEARNING: Duration = Duration::from_millis(250);
 
+/// How often the programs' events are read.
+const EVENTS: Duration = Duration::from_millis(100);
+
 /// The configured interfaces: index to link number and name.
 type Links = BTreeMap<u32, (u8, String)>;
 
@@ -150,11 +153,14 @@ impl Daemon {
         let mut stop_now = std::pin::pin!(stop);
         let mut renew = tokio::time::interval(self.config.fence.renew);
         renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut events = tokio::time::interval(EVENTS);
+        events.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop_now => break,
                 _ = renew.tick() => lock(&self.node).renew(),
+                _ = events.tick() => collect_events(&self.node),
                 change = self.next_hops.changed() => match change {
                     Some(change) => follow(&mut lock(&self.node), &self.links, change),
                     None => return Err(LostTrack(self.next_hops.stop().await.err())),
@@ -169,6 +175,12 @@ impl Daemon {
         }
         self::stop(self.next_hops).await;
         Ok(())
+    }
+}
+
+fn collect_events(node: &Mutex<Node>) {
+    if let Err(error) = lock(node).collect_events() {
+        tracing::warn!(%error, "what was refused cannot be told");
     }
 }
 
@@ -271,7 +283,8 @@ fn build(
         dataplane.set_node(node.index, node.address, &allowed);
     }
     let fence = &config.fence;
-    let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, dataplane.jiffies()?);
+    let jiffies = dataplane.jiffies()?;
+    let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, jiffies);
     let peers = config.nodes.iter().map(|node| Peer {
         name: node.name.clone(),
         index: node.index,
@@ -283,6 +296,7 @@ fn build(
         index: this.index,
         dataplane,
         fence,
+        jiffies,
         peers: peers.collect(),
         services,
         cpus: config.sessions.cpus.clone(),

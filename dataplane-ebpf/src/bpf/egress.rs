@@ -1,6 +1,9 @@
 //! The program on the way out: TCX, first on every egress device (Linux 6.6).
 
-use crate::maps::{Maps, count_egress};
+use crate::{
+    events::tell,
+    maps::{Maps, count_egress},
+};
 use aya_ebpf::{
     bindings::tcx_action_base::{TCX_DROP, TCX_NEXT},
     helpers::generated::bpf_ktime_get_boot_ns,
@@ -10,6 +13,7 @@ use aya_ebpf::{
 use dataplane_ebpf::{
     dissect::native::{ID_LENGTH, ID_OFFSET},
     egress::{Reply, Sent, reply},
+    event::{Evidence, Reason},
     frame::Frame,
     parse::{ETHERNET, IPV4, IPV6, UDP},
     verdict::Egress,
@@ -55,7 +59,13 @@ fn fence(ctx: &TcContext, ethernet: bool) -> i32 {
         decided.egress = Egress::Mixed;
     }
     count_egress(decided.service, decided.egress);
-    if decided.egress.is_sent() { TCX_NEXT } else { TCX_DROP }
+    if decided.egress.is_sent() {
+        return TCX_NEXT;
+    }
+    // SAFETY: the context is the one the kernel called the program with.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    tell(decided.service, Reason::Egress(decided.egress), ifindex, Evidence::NONE);
+    TCX_DROP
 }
 
 #[inline(always)]

@@ -1,6 +1,9 @@
 //! The XDP program.
 
-use crate::maps::{Maps, count_verdict, redirect_to_cpu};
+use crate::{
+    events::tell,
+    maps::{Maps, count_verdict, redirect_to_cpu},
+};
 use aya_ebpf::{
     EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
     helpers::generated::bpf_xdp_adjust_head, macros::xdp, programs::XdpContext,
@@ -8,6 +11,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use dataplane_ebpf::{
     encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
+    event::{Evidence, Reason},
     frame::{Frame, FrameMut},
     parse::Datagram,
     route::{Action, Decision, route},
@@ -24,7 +28,7 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let Decision { verdict, service, action, datagram } = route(&frame(ctx), ingress, &Maps);
+    let Decision { verdict, service, action, datagram, key } = route(&frame(ctx), ingress, &Maps);
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
@@ -37,6 +41,9 @@ pub fn steer(ctx: &XdpContext) -> u32 {
         Err(verdict) => (verdict, xdp_action::XDP_DROP),
     };
     count_verdict(service, verdict);
+    if verdict.is_reject() {
+        tell(service, Reason::Verdict(verdict), ingress, Evidence::of(&datagram, key));
+    }
     // The loader sets the level before the program is verified, and the verifier takes this out
     // unless packets are to be logged.
     debug!(ctx, "service {} verdict {}", service, verdict as u32);

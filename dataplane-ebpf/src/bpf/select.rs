@@ -1,6 +1,9 @@
 //! The socket selector: the end of every CPU queue, and the last look at the fence.
 
-use crate::maps::{Maps, count_admission, select_socket};
+use crate::{
+    events::tell,
+    maps::{Maps, count_admission, select_socket},
+};
 use aya_ebpf::{
     EbpfContext,
     helpers::{
@@ -12,6 +15,7 @@ use aya_ebpf::{
 };
 use dataplane_ebpf::{
     admit::{Admit, Arrived, admit},
+    event::{Evidence, Reason},
     frame::Frame,
     node::Address,
     verdict::Admission,
@@ -29,20 +33,23 @@ pub fn select(ctx: SkReuseportContext) -> u32 {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: as above.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(destination) = destination(&ctx) else {
-        count_admission(0, Admission::NoService);
-        return SK_DROP;
-    };
     // SAFETY: the kernel lends the datagram to the program for as long as it runs.
     let frame = unsafe { Frame::from_raw(ctx.data(), ctx.data_end()) };
-    let Admit { admission, service, socket } =
-        admit(&Arrived { frame: &frame, destination, now, cpu }, &Maps);
+    let Admit { admission, service, socket, key } = match destination(&ctx) {
+        Some(destination) => admit(&Arrived { frame: &frame, destination, now, cpu }, &Maps),
+        None => Admit::UNREADABLE,
+    };
     let (admission, result) = match socket {
         None => (admission, SK_DROP),
         Some((cpu, control)) if select_socket(&ctx, service, control, cpu) => (admission, SK_PASS),
         Some(_) => (Admission::NoSocket, SK_DROP),
     };
     count_admission(service, admission);
+    if admission.is_reject() {
+        let source = source(&ctx).unwrap_or(Address([0; 2]));
+        let port = frame.read::<u16>(0).unwrap_or(0);
+        tell(service, Reason::Admission(admission), 0, Evidence { source, port, key });
+    }
     result
 }
 
@@ -53,6 +60,16 @@ fn destination(ctx: &SkReuseportContext) -> Option<Address> {
         load::<4>(ctx, 16).map(|bytes| Address::from_v4(u32::from_ne_bytes(bytes)))
     } else {
         load::<16>(ctx, 24).map(Address::from_bytes)
+    }
+}
+
+/// The source address of the IP packet.
+#[inline(always)]
+fn source(ctx: &SkReuseportContext) -> Option<Address> {
+    if ctx.eth_protocol() == ETH_P_IP {
+        load::<4>(ctx, 12).map(|bytes| Address::from_v4(u32::from_ne_bytes(bytes)))
+    } else {
+        load::<16>(ctx, 8).map(Address::from_bytes)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The other end of the daemon's socket, for applications and the command line.
 
 use super::{
-    message::{OpenedSession, Request, Response, SessionRow, Stats, Status},
+    message::{Events, OpenedSession, Request, Response, SessionRow, Stats, Status},
     wire::{self, Message, ReceiveError},
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
@@ -83,6 +83,14 @@ impl Client {
     fn read_stats(&mut self, by_cpu: bool) -> Result<Stats, ClientError> {
         match self.call(&Request::Stats { by_cpu }, None)? {
             Response::Stats(stats) => Ok(stats),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Refused packets behind the number `after`, and how many there were in all.
+    pub fn events(&mut self, after: u64) -> Result<Events, ClientError> {
+        match self.call(&Request::Events { after }, None)? {
+            Response::Events(events) => Ok(events),
             _ => Err(ClientError::Answer(None)),
         }
     }

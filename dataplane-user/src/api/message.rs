@@ -16,6 +16,11 @@ pub enum Request {
         #[serde(default)]
         by_cpu: bool,
     },
+    /// Refused packets, in the order in which they were read. Answered with [`Response::Events`].
+    Events {
+        /// Only those behind this number; 0 is before the first.
+        after: u64,
+    },
     /// The sessions, in the order of their ids. Answered with [`Response::Sessions`].
     Sessions {
         /// Only those behind this id.
@@ -103,6 +108,8 @@ pub enum Response {
     Status(Box<Status>),
     /// The counters.
     Stats(Stats),
+    /// Some events.
+    Events(Events),
     /// Some sessions.
     Sessions(Vec<SessionRow>),
     /// A new session.
@@ -203,6 +210,64 @@ pub struct Stats {
     pub services: BTreeMap<String, Counts>,
     /// What belongs to no service.
     pub other: Counts,
+}
+
+/// Refused packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Some of which the kernel told, those asked for first; none only when there are no more yet.
+    pub events: Vec<EventRow>,
+    /// How many events behind the number asked for the daemon does not keep any more.
+    pub missed: u64,
+    /// How many packets were refused in all; reasons without any are left out.
+    pub totals: Vec<EventTotal>,
+}
+
+/// A refused packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Its number: one more than that of the event before it.
+    pub number: u64,
+    /// When, in milliseconds since 1970; exact to a tick of the kernel.
+    pub time_ms: u64,
+    /// `SECURITY_EVENT` or `POLICY_EVENT`.
+    pub class: String,
+    /// Where it was refused, as in the counters.
+    pub place: String,
+    /// Why, as in the counters.
+    pub what: String,
+    /// The service's name, if it was for one.
+    pub service: Option<String>,
+    /// Address and port that it came from, if they could be read.
+    pub source: Option<String>,
+    /// The interface that it arrived on, if that is known.
+    pub interface: Option<String>,
+    /// The CPU that refused it.
+    pub cpu: u32,
+    /// The slot of its session, if it named one.
+    pub slot: Option<u16>,
+    /// The table key's hash of its session, if it named one.
+    pub key: Option<String>,
+    /// How many packets were refused on that CPU for the same service and reason without an event of
+    /// their own, since the event of that kind before this one.
+    pub suppressed: u64,
+}
+
+/// How many packets of a service were refused for one reason since the programs were loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTotal {
+    /// The service's name; `None` for what belongs to none.
+    pub service: Option<String>,
+    /// Where, as in the counters.
+    pub place: String,
+    /// Why, as in the counters.
+    pub what: String,
+    /// `SECURITY_EVENT` or `POLICY_EVENT`.
+    pub class: String,
+    /// Of so many there was an event.
+    pub told: u64,
+    /// Of so many there was none.
+    pub suppressed: u64,
 }
 
 /// One session.

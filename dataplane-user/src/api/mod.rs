@@ -13,6 +13,7 @@ mod wire;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    Interface, NextHop, OpenedSession, Request, Response, ServiceStatus, SessionRow, Stats, Status,
+    EventRow, EventTotal, Events, Interface, NextHop, OpenedSession, Request, Response,
+    ServiceStatus, SessionRow, Stats, Status,
 };
 pub use server::{Server, ServerError};

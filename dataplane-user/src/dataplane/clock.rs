@@ -52,6 +52,12 @@ impl Jiffies {
         self.at(monotonic).saturating_sub(JIFFIES_LATE)
     }
 
+    /// When `jiffies` were reached, by CLOCK_MONOTONIC; what was before the reading, at the reading.
+    pub fn time(&self, jiffies: u64) -> Duration {
+        let ahead = jiffies.saturating_sub(self.jiffies);
+        self.monotonic + self.tick.saturating_mul(u32::try_from(ahead).unwrap_or(u32::MAX))
+    }
+
     /// Whether this reading was less late than another, earlier one.
     pub fn is_less_late_than(&self, other: &Self) -> bool {
         self.jiffies > other.at(self.monotonic)
@@ -75,6 +81,8 @@ mod tests {
         let tick = Duration::from_millis(4);
         let line = Jiffies { jiffies: 1_000, monotonic: Duration::from_secs(50), tick };
         assert_eq!(line.not_after(Duration::from_secs(51)), 1_000 + 250 - JIFFIES_LATE);
+        assert_eq!(line.time(1_250), Duration::from_secs(51));
+        assert_eq!(line.time(1), Duration::from_secs(50), "no earlier than the reading");
         // A part of a tick does not count.
         assert_eq!(line.not_after(Duration::from_millis(51_003)), 1_250 - JIFFIES_LATE);
         assert_eq!(line.not_after(Duration::from_secs(49)), 0, "in the past");

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod clock;
 pub mod counters;
+pub mod events;
 pub mod fence;
 pub mod grace;
 pub mod memory;
@@ -32,6 +33,7 @@ use dataplane_ebpf::{
     wire_id::Key,
     word::Word,
 };
+use events::EventRing;
 use memory::{CPUS, Memory};
 use object::Object;
 use ownership::{NodeIndex, Placement};
@@ -121,6 +123,8 @@ pub struct Dataplane {
     pub sessions: SessionTable,
     /// The counters.
     pub counters: Counters,
+    /// Which packets were refused.
+    pub events: EventRing,
     /// What the probe object has besides.
     pub probe: Option<Probe>,
     options: LoadOptions,
@@ -153,6 +157,7 @@ impl Dataplane {
         let memory = Memory::of_maps(&ebpf, bits)?;
         let probe = Probe::of_maps(&ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
+        let events = EventRing::of_maps(&mut ebpf)?;
         let sockets = ReusePortSockArray::try_from(take_map(&mut ebpf, "SOCKETS")?)?;
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
         for &cpu in &options.cpus {
@@ -169,7 +174,7 @@ impl Dataplane {
         selector.load()?;
         let sessions = SessionTable::new(bits);
         let mut dataplane =
-            Self { memory, sessions, counters, probe, options, sockets, _cpus: cpus, ebpf };
+            Self { memory, sessions, counters, events, probe, options, sockets, _cpus: cpus, ebpf };
         for (index, cpu) in dataplane.options.cpus.clone().into_iter().enumerate().take(CPUS) {
             dataplane.memory.cpus.set(index, cpu as u64);
         }

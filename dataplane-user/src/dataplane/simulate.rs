@@ -40,7 +40,7 @@ const HEADROOM: usize = 256;
 
 /// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
 pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
-    let Decision { verdict, service, action, datagram } =
+    let Decision { verdict, service, action, datagram, .. } =
         route(&Frame::new(frame), ingress, tables);
     let (verdict, result, frame) = match action {
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),

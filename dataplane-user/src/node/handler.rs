@@ -44,6 +44,7 @@ impl Node {
         Ok(match request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Stats { by_cpu } => Response::Stats(self.stats(*by_cpu)?),
+            Request::Events { after } => Response::Events(self.events_after(*after)?),
             Request::Sessions { after, limit } => {
                 Response::Sessions(self.sessions(after.as_deref(), *limit)?)
             }

@@ -1,5 +1,6 @@
 //! One node: its data plane, its sessions, and what applications may ask of them.
 
+mod events;
 mod handler;
 mod ids;
 mod refusal;
@@ -17,6 +18,7 @@ use crate::{
     dataplane::{
         Dataplane,
         attach::Attached,
+        clock::Jiffies,
         fence::{FenceKeeper, open_for},
         services::Service,
         sessions::InsertError,
@@ -26,6 +28,7 @@ use dataplane_ebpf::{
     table::{Entry, Place},
     wire_id::{Key, WireId},
 };
+use events::EventLog;
 use ids::{draw, hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
 use rand::Rng;
@@ -60,6 +63,7 @@ pub struct Node {
     revision: u32,
     /// The slots where this node mints ids.
     slots: Vec<u16>,
+    events: EventLog,
 }
 
 /// A node of the cluster as this node sees it.
@@ -85,6 +89,8 @@ pub struct Parts {
     pub dataplane: Dataplane,
     /// Its fence.
     pub fence: FenceKeeper,
+    /// The kernel's time.
+    pub jiffies: Jiffies,
     /// All nodes.
     pub peers: Vec<Peer>,
     /// Its services.
@@ -97,7 +103,7 @@ impl Node {
     /// A node that owns what the placement gives it. Publishes the placement and makes the
     /// program decide; the fence stays shut until [`Node::renew`].
     pub fn new(parts: Parts, placement: &Placement) -> Self {
-        let Parts { name, index, dataplane, fence, peers, services, cpus } = parts;
+        let Parts { name, index, dataplane, fence, jiffies, peers, services, cpus } = parts;
         dataplane.set_placement(placement);
         dataplane.set_identity(index);
         Self {
@@ -114,6 +120,7 @@ impl Node {
             sessions: Registry::new(),
             revision: placement.revision().get(),
             slots: placement.slots_of(index).collect(),
+            events: EventLog::new(jiffies),
         }
     }
 

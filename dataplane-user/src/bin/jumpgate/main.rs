@@ -1,6 +1,7 @@
 //! The daemon and its command line.
 
 mod check;
+mod events;
 mod output;
 mod run;
 mod sessions;
@@ -63,6 +64,17 @@ enum Command {
         #[arg(long)]
         cpus: bool,
     },
+    /// Shows refused packets, the last few hundred that the kernel told of.
+    Events {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// Goes on, with those that come.
+        #[arg(long)]
+        follow: bool,
+        /// As JSON, one line for each event.
+        #[arg(long)]
+        json: bool,
+    },
     /// Explains what can become of a packet: the names in `stats`, the codes in the log.
     Verdicts,
     /// Lists the sessions that this node owns.
@@ -107,6 +119,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
         Command::Stats { daemon, watch, json, cpus } => {
             stats::stats(&mut daemon.connect()?, watch, json, cpus)
+        }
+        Command::Events { daemon, follow, json } => {
+            events::events(&mut daemon.connect()?, follow, json)
         }
         Command::Verdicts => verdicts::verdicts(),
         Command::Sessions { daemon, limit, json } => {
