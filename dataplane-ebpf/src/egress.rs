@@ -43,7 +43,7 @@ pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> R
         return Reply::OTHER;
     };
     let datagram = match parsed {
-        Parsed::Other => return Reply::OTHER,
+        Parsed::Other | Parsed::IcmpError(_) => return Reply::OTHER,
         Parsed::Broken(source, _) => {
             return match find_service(tables, local, source, 0) {
                 Some(service) => Reply::of(Egress::Unreadable, service.service),

@@ -5,11 +5,15 @@
 //! second step only needs room.
 
 use crate::{
+    checksum::{fold, sum_address, sum32, sum64},
     frame::{Frame, FrameMut},
-    node::{Address, LinkRow, NextHop, NodeRow},
-    parse::{Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, UDP},
+    node::{LinkRow, NextHop, NodeRow},
+    parse::{
+        Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, PROTOCOL_ICMPV6, PROTOCOL_UDP,
+        UDP,
+    },
     service::ENCAP_PORT,
-    shim::{SHIM, Shim},
+    shim::{HOPS, SHIM, Shim},
     tables::Tables,
     verdict::Verdict,
 };
@@ -17,7 +21,6 @@ use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes};
 
 const TTL: u8 = 64;
-const PROTOCOL_UDP: u8 = 17;
 
 /// Bytes that the encapsulation adds to a client's IP packet over an IPv4 underlay.
 pub const OVERHEAD_V4: usize = IPV4 + UDP + SHIM;
@@ -125,6 +128,20 @@ const _: () = assert!(HEAD_V4 == ETHERNET + OVERHEAD_V4);
 const _: () = assert!(HEAD_V6 == ETHERNET + OVERHEAD_V6);
 
 impl Forward {
+    /// Whether the packet came from a client, and not from another node.
+    #[inline(always)]
+    pub fn is_first_hop(&self) -> bool {
+        self.hops == HOPS - 1
+    }
+
+    /// The largest IP packet that gets to the node, in bytes; `None` if no way is known.
+    #[inline(always)]
+    pub fn mtu<T: Tables>(&self, tables: &T) -> Option<usize> {
+        let node = tables.node(self.node)?;
+        let link = tables.link(node.next_hop().link())?;
+        (link.mtu as usize).checked_sub(overhead(node))
+    }
+
     /// Finds the way to the node, or the reason why there is none.
     #[inline(always)]
     pub fn plan<'a, T: Tables>(
@@ -141,9 +158,8 @@ impl Forward {
         }
         let link = tables.link(next_hop.link()).ok_or(Verdict::NoNextHop)?;
         let is_v4 = node.address.v4().is_some();
-        let overhead = if is_v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
         let Datagram { ip, ip_length, .. } = *datagram;
-        if ip_length + overhead > link.mtu as usize {
+        if ip_length + overhead(node) > link.mtu as usize {
             return Err(Verdict::TooBig);
         }
         let (hops, revision, epoch) = (self.hops, self.revision, node.epoch());
@@ -159,6 +175,11 @@ impl Forward {
             inner_sum: if is_v4 { 0 } else { inner_sum(frame, datagram) },
         })
     }
+}
+
+#[inline(always)]
+fn overhead(node: &NodeRow) -> usize {
+    if node.address.v4().is_some() { OVERHEAD_V4 } else { OVERHEAD_V6 }
 }
 
 impl Plan<'_> {
@@ -296,18 +317,25 @@ pub fn decapsulate(frame: &mut FrameMut, addresses: [u8; 12]) -> Option<()> {
 /// The one's complement sum of the client's packet, from its headers alone (local checksum
 /// offload): a UDP segment with a right checksum sums up to the complement of its pseudo header.
 /// Not folded; 0 where that does not work: no checksum, extension headers, or bytes behind UDP.
+///
+/// An ICMP error always has a checksum, and an ICMPv6 one the same pseudo header.
 #[inline(always)]
 fn inner_sum(frame: &Frame, datagram: &Datagram) -> u32 {
     let udp = datagram.udp;
     let length = (datagram.payload_length + UDP) as u32;
+    let is_icmp = datagram.port == 0;
     let Some(checksum) = frame.read::<U16>(udp + 6) else {
         return 0;
     };
-    if checksum.get() == 0 || udp + length as usize != datagram.ip + datagram.ip_length {
+    let is_summed = is_icmp || checksum.get() != 0;
+    if !is_summed || udp + length as usize != datagram.ip + datagram.ip_length {
         return 0;
     }
     if datagram.destination.v4().is_some() {
-        // An IPv4 header with a right checksum sums up to nothing.
+        // An IPv4 header with a right checksum sums up to nothing, and so does an ICMP message.
+        if is_icmp {
+            return 0xffff;
+        }
         let [source, destination] =
             [datagram.source, datagram.destination].map(|address| sum32(address.v4().unwrap_or(0)));
         let pseudo = source + destination + PROTOCOL_UDP as u32 + length;
@@ -324,39 +352,13 @@ fn inner_sum(frame: &Frame, datagram: &Datagram) -> u32 {
         + words[1].get() as u32
         + words[2].get() as u32
         + words[3].get() as u32;
-    let pseudo = PROTOCOL_UDP as u32 + length;
+    let protocol = if is_icmp { PROTOCOL_ICMPV6 } else { PROTOCOL_UDP };
+    let pseudo = protocol as u32 + length;
     header + !fold(pseudo) as u32
-}
-
-/// The sum of the two 16-bit words of an address in memory order.
-#[inline(always)]
-fn sum32(address: u32) -> u32 {
-    let address = u32::from_be(address);
-    (address >> 16) + (address & 0xffff)
-}
-
-#[inline(always)]
-fn sum64(word: u64) -> u32 {
-    let word = u64::from_be(word);
-    let halves = (word >> 32) + (word & 0xffff_ffff);
-    // At most 33 bits: fold them to 18.
-    ((halves >> 16) + (halves & 0xffff)) as u32
-}
-
-#[inline(always)]
-fn sum_address(address: Address) -> u32 {
-    sum64(address.0[0]) + sum64(address.0[1])
 }
 
 #[inline(always)]
 fn sum_shim(shim: &Shim) -> u32 {
     let words = shim.words();
     sum64(words[0]) + sum64(words[1]) + sum64(words[2]) + sum64(words[3])
-}
-
-/// Folds a sum into 16 bits.
-#[inline(always)]
-fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
 }

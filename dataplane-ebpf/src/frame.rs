@@ -157,8 +157,12 @@ impl<'a> FrameMut<'a> {
         offset: usize,
         value: T,
     ) -> Option<()> {
-        let at = self.frame.start + offset;
-        if offset > OFFSET_MAX || at + size_of::<T>() > self.frame.end {
+        if offset > OFFSET_MAX {
+            return None;
+        }
+        // As in `read`.
+        let at = add(self.frame.start, offset);
+        if add(at, size_of::<T>()) > self.frame.end {
             return None;
         }
         // SAFETY: the value lies between start and end, which the constructors promise to be

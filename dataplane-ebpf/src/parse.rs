@@ -1,4 +1,5 @@
-//! From a frame to a UDP datagram: Ethernet, VLAN tags, IPv4 or IPv6, UDP.
+//! From a frame to a UDP datagram: Ethernet, VLAN tags, IPv4 or IPv6, UDP. ICMP errors are found on
+//! the way.
 //!
 //! Lengths come from the headers, never from the end of the frame: short frames are padded.
 
@@ -27,6 +28,9 @@ pub const IPV6: usize = 40;
 /// Length of a UDP header.
 pub const UDP: usize = 8;
 
+/// Length of an ICMP or ICMPv6 header, up to the packet that an error is about.
+pub const ICMP: usize = 8;
+
 /// EtherType of IPv4.
 pub const ETHERTYPE_V4: u16 = 0x0800;
 
@@ -36,7 +40,15 @@ pub const ETHERTYPE_V6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
-const PROTOCOL_UDP: u8 = 17;
+/// UDP behind an IPv4 or IPv6 header.
+pub const PROTOCOL_UDP: u8 = 17;
+
+/// ICMP behind an IPv4 header.
+pub const PROTOCOL_ICMP: u8 = 1;
+
+/// ICMPv6 behind an IPv6 header.
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
 const NEXT_HOP_BY_HOP: u8 = 0;
 const NEXT_ROUTING: u8 = 43;
 const NEXT_FRAGMENT: u8 = 44;
@@ -86,15 +98,16 @@ const _: () = assert!(size_of::<Ipv4Header>() == IPV4);
 const _: () = assert!(size_of::<Ipv6Header>() == IPV6);
 const _: () = assert!(size_of::<UdpHeader>() == UDP);
 
-/// A whole UDP datagram in a frame. Offsets and lengths are in bytes, offsets from the frame's
-/// start; everything they name lies within the IP packet, though not yet within the frame.
+/// A whole UDP datagram, or a whole ICMP error, in a frame. Offsets and lengths are in bytes, offsets
+/// from the frame's start; everything they name lies within the IP packet, though not yet within the
+/// frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// Source address.
     pub source: Address,
     /// Destination address.
     pub destination: Address,
-    /// Destination port, in network byte order.
+    /// Destination port, in network byte order; 0 of an ICMP error.
     pub port: u16,
     /// Source port, in network byte order.
     pub source_port: u16,
@@ -102,9 +115,9 @@ pub struct Datagram {
     pub ip: usize,
     /// Length of the IP packet.
     pub ip_length: usize,
-    /// Where the UDP header starts.
+    /// Where the UDP or ICMP header starts; both are 8 bytes long.
     pub udp: usize,
-    /// Length of the UDP payload.
+    /// Length of what is behind that header.
     pub payload_length: usize,
 }
 
@@ -149,12 +162,14 @@ impl Datagram {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Parsed {
-    /// Neither IPv4 nor IPv6 with UDP.
+    /// Neither IPv4 nor IPv6 with UDP, nor an ICMP error.
     Other,
     /// Would be UDP to this address, but cannot be read.
     Broken(Address, Verdict),
     /// A datagram.
     Udp(Datagram),
+    /// An ICMP or ICMPv6 message that says what became of an earlier packet.
+    IcmpError(Datagram),
 }
 
 /// Reads a frame from its Ethernet header on.
@@ -222,7 +237,8 @@ fn parse_v4<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed 
     let Some(header) = frame.read::<Ipv4Header>(ip) else {
         return Parsed::Other;
     };
-    if header.protocol != PROTOCOL_UDP {
+    let is_icmp = !REPLY && header.protocol == PROTOCOL_ICMP;
+    if header.protocol != PROTOCOL_UDP && !is_icmp {
         return Parsed::Other;
     }
     let destination = Address::from_v4(u32::from_ne_bytes(header.destination));
@@ -230,6 +246,13 @@ fn parse_v4<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed 
     let end = if REPLY { source } else { destination };
     let header_length = (header.version_ihl & 0xf) as usize * 4;
     let total = header.total_length.get() as usize;
+    if is_icmp {
+        // Only the first fragment shows what it is; the later ones are nothing without it.
+        let is_later = header.fragment.get() & 0x1fff != 0;
+        if is_later || !is_error_v4(frame, ip + header_length) {
+            return Parsed::Other;
+        }
+    }
     let is_v4 = header.version_ihl >> 4 == 4;
     if !is_v4 || header_length < IPV4 || total < header_length || total > room {
         return Parsed::Broken(end, Verdict::Malformed);
@@ -240,6 +263,9 @@ fn parse_v4<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed 
     // More fragments follow, or this is not the first one.
     if !REPLY && header.fragment.get() & 0x3fff != 0 {
         return Parsed::Broken(end, Verdict::Fragment);
+    }
+    if is_icmp {
+        return parse_icmp(frame, source, destination, ip, total, header_length);
     }
     parse_udp::<REPLY>(frame, source, destination, ip, total, header_length)
 }
@@ -294,14 +320,56 @@ fn parse_v6<const REPLY: bool>(frame: &Frame, ip: usize, room: usize) -> Parsed 
         ) {
             return Parsed::Broken(end, Verdict::ExtensionHeaders);
         }
-        if next != PROTOCOL_UDP {
+        let is_icmp_error =
+            !REPLY && next == PROTOCOL_ICMPV6 && is_error_v6(frame, ip + header_length);
+        if next != PROTOCOL_UDP && !is_icmp_error {
             return Parsed::Other;
         }
     }
     if header.version_class >> 4 != 6 || total < header_length || total > room {
         return Parsed::Broken(end, Verdict::Malformed);
     }
+    if next != PROTOCOL_UDP {
+        return parse_icmp(frame, source, destination, ip, total, header_length);
+    }
     parse_udp::<REPLY>(frame, source, destination, ip, total, header_length)
+}
+
+/// Destination unreachable, time exceeded and parameter problem (RFC 792); the other messages that
+/// quote a packet are for hosts on the same link, or out of use.
+#[inline(always)]
+fn is_error_v4(frame: &Frame, icmp: usize) -> bool {
+    matches!(frame.read::<u8>(icmp), Some(3 | 11 | 12))
+}
+
+/// Destination unreachable, packet too big, time exceeded and parameter problem (RFC 4443).
+#[inline(always)]
+fn is_error_v6(frame: &Frame, icmp: usize) -> bool {
+    matches!(frame.read::<u8>(icmp), Some(1..=4))
+}
+
+#[inline(always)]
+fn parse_icmp(
+    frame: &Frame,
+    source: Address,
+    destination: Address,
+    ip: usize,
+    ip_length: usize,
+    header_length: usize,
+) -> Parsed {
+    if ip_length < header_length + ICMP || ip + ip_length > frame.len() {
+        return Parsed::Broken(destination, Verdict::Malformed);
+    }
+    Parsed::IcmpError(Datagram {
+        source,
+        destination,
+        port: 0,
+        source_port: 0,
+        ip,
+        ip_length,
+        udp: ip + header_length,
+        payload_length: ip_length - header_length - ICMP,
+    })
 }
 
 #[inline(always)]

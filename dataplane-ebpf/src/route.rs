@@ -48,20 +48,23 @@ pub enum Action {
     },
     /// Send it to another node.
     Forward(Forward),
+    /// An ICMP error: decide by [`crate::icmp::route`], which the kernel does in a program of its
+    /// own.
+    Icmp,
 }
 
 /// A packet on its way through the decision.
-struct Packet<'a, T> {
-    tables: &'a T,
-    local: &'a LocalRow,
-    identity: Identity,
-    service: &'a ServiceRow,
-    datagram: Datagram,
+pub(crate) struct Packet<'a, T> {
+    pub(crate) tables: &'a T,
+    pub(crate) local: &'a LocalRow,
+    pub(crate) identity: Identity,
+    pub(crate) service: &'a ServiceRow,
+    pub(crate) datagram: Datagram,
     /// The shim, if another node forwarded the packet.
-    shim: Option<Shim>,
-    key: Key,
-    slot: SlotWord,
-    opens: bool,
+    pub(crate) shim: Option<Shim>,
+    pub(crate) key: Key,
+    pub(crate) slot: SlotWord,
+    pub(crate) opens: bool,
 }
 
 /// Decides about a frame that arrived on the interface `ingress`.
@@ -71,6 +74,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
         Parsed::Other => return Decision::PASS,
         Parsed::Broken(address, verdict) => return broken(address, verdict, tables),
         Parsed::Udp(datagram) => datagram,
+        Parsed::IcmpError(icmp) => return icmp_error(icmp.destination, tables),
     };
     let Some(local) = tables.local() else {
         return Decision::PASS;
@@ -90,7 +94,8 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
                 service = unwrapped.service;
                 shim = Some(unwrapped.shim);
             }
-            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
+            Err(Refused::Icmp) => return Decision::ICMP,
+            Err(Refused::As(verdict)) => return Decision::reject(verdict, 0).of(outer),
         }
     } else if service.kind == kind::ADDRESS {
         // Port 0 is nobody's.
@@ -108,6 +113,14 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
         return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     };
     Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide()
+}
+
+/// An ICMP error to a service's address may be about one of its packets.
+#[inline(always)]
+fn icmp_error<T: Tables>(address: Address, tables: &T) -> Decision {
+    let is_ours =
+        tables.local().is_some_and(|local| find_service(tables, local, address, 0).is_some());
+    if is_ours { Decision::ICMP } else { Decision::PASS }
 }
 
 /// A packet that cannot be read is refused if its address is a service's, and is none of our
@@ -130,6 +143,14 @@ struct Unwrapped<'a> {
     shim: Shim,
 }
 
+/// Why a forwarded packet goes no further in this program.
+enum Refused {
+    /// It is an ICMP error, for the other program.
+    Icmp,
+    /// For this reason.
+    As(Verdict),
+}
+
 /// Takes the encapsulation off, after checking who sent it.
 #[inline(always)]
 fn unwrap<'a, T: Tables>(
@@ -138,7 +159,28 @@ fn unwrap<'a, T: Tables>(
     outer: &Datagram,
     tables: &'a T,
     local: &LocalRow,
-) -> Result<Unwrapped<'a>, Verdict> {
+) -> Result<Unwrapped<'a>, Refused> {
+    let (shim, inner) = read_shim(frame, ingress, outer, tables).map_err(Refused::As)?;
+    let inner = match inner {
+        Parsed::Udp(datagram) => datagram,
+        Parsed::Broken(_, verdict) => return Err(Refused::As(verdict)),
+        Parsed::IcmpError(_) => return Err(Refused::Icmp),
+        Parsed::Other => return Err(Refused::As(Verdict::ShimMalformed)),
+    };
+    let service = find_service(tables, local, inner.destination, inner.port);
+    let service = service.filter(|row| row.kind == kind::DATA || row.kind == kind::CONTROL);
+    let service = service.ok_or(Refused::As(Verdict::ShimMalformed))?;
+    Ok(Unwrapped { datagram: inner, service, shim })
+}
+
+/// The shim of a forwarded packet, and the packet behind it, after checking who sent them.
+#[inline(always)]
+pub(crate) fn read_shim<T: Tables>(
+    frame: &Frame,
+    ingress: u32,
+    outer: &Datagram,
+    tables: &T,
+) -> Result<(Shim, Parsed), Verdict> {
     // Nodes send no options, extension headers or tags around a shim. With constants here the
     // verifier need not follow every outer header through every inner one.
     let is_v4 = outer.destination.v4().is_some();
@@ -161,22 +203,12 @@ fn unwrap<'a, T: Tables>(
     if !sender.arrives_on(ingress) {
         return Err(Verdict::ShimInterface);
     }
-    let inner = match parse_ip(frame, start + SHIM, outer.payload_length - SHIM) {
-        Parsed::Udp(datagram) => datagram,
-        Parsed::Broken(_, verdict) => return Err(verdict),
-        Parsed::Other => return Err(Verdict::ShimMalformed),
-    };
-    let service =
-        find_service(tables, local, inner.destination, inner.port).ok_or(Verdict::ShimMalformed)?;
-    if service.kind != kind::DATA && service.kind != kind::CONTROL {
-        return Err(Verdict::ShimMalformed);
-    }
-    Ok(Unwrapped { datagram: inner, service, shim })
+    Ok((shim, parse_ip(frame, start + SHIM, outer.payload_length - SHIM)))
 }
 
 impl<T: Tables> Packet<'_, T> {
     #[inline(always)]
-    fn decide(&self) -> Decision {
+    pub(crate) fn decide(&self) -> Decision {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
                 Lookup::Hit { bits, detail, generation } => {
@@ -348,6 +380,15 @@ impl Decision {
         key: Key::NONE,
     };
 
+    /// For the program that looks into ICMP errors; refused where that is not there.
+    const ICMP: Self = Self {
+        verdict: Verdict::NotReady,
+        service: 0,
+        action: Action::Icmp,
+        datagram: Datagram::NONE,
+        key: Key::NONE,
+    };
+
     /// A refusal.
     #[inline(always)]
     pub const fn reject(verdict: Verdict, service: u16) -> Self {
@@ -357,7 +398,7 @@ impl Decision {
 
     /// The same, about this datagram.
     #[inline(always)]
-    const fn of(self, datagram: Datagram) -> Self {
+    pub(crate) const fn of(self, datagram: Datagram) -> Self {
         Self { datagram, ..self }
     }
 }

@@ -113,6 +113,15 @@ Verdict, VERDICT_SLOTS {
     NotReady = 29 => "not-ready",
     /// No CPU is configured to deliver to.
     NoCpu = 30 => "no-cpu",
+    /// The packet would not fit the link with the encapsulation around it, and its sender was told.
+    TooBigAnswered = 31 => "too-big-answered",
+    /// An ICMP error about a session of this node: sent to the session's CPU.
+    IcmpLocal = 32 => "icmp-local",
+    /// An ICMP error about a session of another node: forwarded there.
+    IcmpForward = 33 => "icmp-forward",
+    /// An ICMP error about a packet of a service that does not tell its session: left to the kernel
+    /// of the node where it arrived.
+    IcmpUnknown = 34 => "icmp-unknown",
 }
 }
 
@@ -216,6 +225,9 @@ impl Verdict {
                 | Self::ForwardSlot
                 | Self::ForwardRow
                 | Self::SecondChance
+                | Self::IcmpLocal
+                | Self::IcmpForward
+                | Self::IcmpUnknown
         )
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     events::tell,
-    maps::{Maps, count_verdict, redirect_to_cpu},
+    maps::{Maps, PROGRAMS, count_verdict, redirect_to_cpu},
+    too_big,
 };
 use aya_ebpf::{
     EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
@@ -14,6 +15,7 @@ use dataplane_ebpf::{
     event::{Evidence, Reason},
     frame::{Frame, FrameMut},
     parse::Datagram,
+    programs,
     route::{Action, Decision, route},
     verdict::Verdict,
 };
@@ -28,26 +30,55 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let Decision { verdict, service, action, datagram, key } = route(&frame(ctx), ingress, &Maps);
+    conclude(ctx, ingress, route(&frame(ctx), ingress, &Maps))
+}
+
+/// Acts upon a decision and counts it.
+#[inline(always)]
+pub fn conclude(ctx: &XdpContext, ingress: u32, decision: Decision) -> u32 {
+    let Decision { verdict, service, action, datagram, key } = decision;
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
         Action::Deliver { cpu, forwarded: false } => redirect_to_cpu(cpu).ok_or(Verdict::NoCpu),
         Action::Deliver { cpu, forwarded: true } => unwrap(ctx, cpu, datagram.ip),
-        Action::Forward(forward) => send(ctx, ingress, &forward, &datagram),
+        Action::Forward(forward) => {
+            let sent = send(ctx, ingress, &forward, &datagram);
+            if matches!(sent, Err(Verdict::TooBig)) {
+                too_big::hand_over(ctx, &forward, &datagram, key, service);
+            }
+            sent
+        }
+        Action::Icmp => {
+            // SAFETY: nothing here has to be undone.
+            unsafe { PROGRAMS.tail_call(ctx, programs::ICMP) };
+            Ok(xdp_action::XDP_DROP)
+        }
     };
     let (verdict, result) = match outcome {
         Ok(result) => (verdict, result),
         Err(verdict) => (verdict, xdp_action::XDP_DROP),
     };
+    settle(ctx, service, verdict, ingress, Evidence::of(&datagram, key));
+    result
+}
+
+/// Counts a packet's verdict, and tells of it if it is a refusal.
+#[inline(always)]
+pub fn settle(
+    ctx: &XdpContext,
+    service: u16,
+    verdict: Verdict,
+    ingress: u32,
+    evidence: Evidence,
+) {
     count_verdict(service, verdict);
     if verdict.is_reject() {
-        tell(service, Reason::Verdict(verdict), ingress, Evidence::of(&datagram, key));
+        tell(service, Reason::Verdict(verdict), ingress, evidence);
     }
     // The loader sets the level before the program is verified, and the verifier takes this out
     // unless packets are to be logged.
     debug!(ctx, "service {} verdict {}", service, verdict as u32);
-    result
 }
 
 /// Takes the encapsulation off, and then delivers.

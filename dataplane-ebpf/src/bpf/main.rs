@@ -12,6 +12,8 @@ mod egress;
 #[cfg(target_arch = "bpf")]
 mod events;
 #[cfg(target_arch = "bpf")]
+mod icmp;
+#[cfg(target_arch = "bpf")]
 mod ingress;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -19,6 +21,8 @@ mod maps;
 mod probe;
 #[cfg(target_arch = "bpf")]
 mod select;
+#[cfg(target_arch = "bpf")]
+mod too_big;
 
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]

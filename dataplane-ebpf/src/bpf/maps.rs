@@ -5,11 +5,12 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, CpuMap, PerCpuArray, ReusePortSockArray},
+    maps::{Array, CpuMap, PerCpuArray, ProgramArray, ReusePortSockArray},
 };
 use dataplane_ebpf::{
     local::LocalRow,
     node::{LINKS as LINK_ROWS, LinkRow, NODES as NODE_ROWS, NodeRow},
+    programs::PROGRAMS as PROGRAM_ROWS,
     service::{SERVICE_ROWS, SERVICES as SERVICE_COUNT, ServiceRow},
     slot::{SLOTS as SLOT_COUNT, SlotWord},
     table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
@@ -67,6 +68,11 @@ static CPUS: CpuMap = CpuMap::with_max_entries(CPU_ROWS, 0);
 #[map]
 static SOCKETS: ReusePortSockArray =
     ReusePortSockArray::with_max_entries(SERVICE_COUNT as u32 * 2 * CPU_ROWS, 0);
+
+/// The programs for rare packets, of the same build as the one that calls them. Filled before that
+/// one is attached; a row lives as long as it.
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_ROWS as u32, 0);
 
 /// Packets for each service and verdict. Written by the XDP program.
 #[map]

@@ -3,6 +3,7 @@
 pub mod native;
 pub mod offset;
 pub mod quic;
+pub mod reply;
 pub mod wireguard;
 
 use crate::{

@@ -1,7 +1,10 @@
 //! QUIC versions 1 and 2 (RFC 8999, RFC 9000 §17, RFC 9369 §3.2).
 
 use super::{Dissected, Payload};
-use crate::wire_id::{ID_MAX, ID_MIN};
+use crate::{
+    frame::forget,
+    wire_id::{ID_MAX, ID_MIN, WireId},
+};
 
 const VERSION_1: u32 = 1;
 const VERSION_2: u32 = 0x6b33_43cf;
@@ -34,9 +37,24 @@ pub(super) fn dissect(payload: Payload, id_length: usize) -> Option<Dissected> {
     Some(Dissected { id: payload.id(6, length)?, opens })
 }
 
+/// The Source Connection ID of a long header, as the server sends it; a short header has none, and
+/// Version Negotiation repeats what the client chose (RFC 9000 §17.2.1).
+#[inline(always)]
+pub(super) fn dissect_reply(payload: Payload, noise: u64) -> Option<WireId> {
+    if payload.byte(0)? & 0x80 == 0 || payload.version()? == 0 {
+        return None;
+    }
+    // What is behind the first id; the verifier is to know no more of it than that much is before.
+    let id = payload.byte(5)? as usize;
+    let start = forget(payload.start + id, noise) + 6;
+    let rest = Payload { start, length: payload.length.checked_sub(6 + id)?, ..payload };
+    let length = rest.byte(0)? as usize;
+    rest.id(1, length)
+}
+
 /// The id of an unknown version, of which only the invariants are known (RFC 8999 §5.1).
 #[inline(always)]
-fn invariant_id(payload: Payload, length: usize) -> Option<crate::wire_id::WireId> {
+fn invariant_id(payload: Payload, length: usize) -> Option<WireId> {
     if length < ID_MIN || 6 + length > payload.length {
         return None;
     }

@@ -3,6 +3,7 @@
 //! implementations use them.
 
 use super::{Dissected, Payload};
+use crate::wire_id::WireId;
 
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -36,4 +37,15 @@ pub(super) fn dissect(payload: Payload) -> Option<Dissected> {
         return None;
     }
     Some(Dissected { id: payload.id(offset, 4)?, opens: false })
+}
+
+/// The sender index, by which the peer is to answer; only what opens or accepts a session has one.
+///
+/// Lengths are not tested: what is looked at may be cut short.
+#[inline(always)]
+pub(super) fn dissect_reply(payload: Payload) -> Option<WireId> {
+    match payload.byte(0)? {
+        INITIATION | RESPONSE => payload.id(4, 4),
+        _ => None,
+    }
 }

@@ -18,7 +18,7 @@ pub mod sockets;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CpuMap, MapData, MapError, ReusePortSockArray},
+    maps::{CpuMap, MapData, MapError, ProgramArray, ReusePortSockArray},
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -27,6 +27,7 @@ use counters::Counters;
 use dataplane_ebpf::{
     local::Identity,
     node::{Address, LINKS, LinkRow, NodeRow},
+    programs,
     service::ServiceRow,
     slot::SlotWord,
     table::{Entry, WAYS, bits_for, buckets},
@@ -131,6 +132,8 @@ pub struct Dataplane {
     sockets: ReusePortSockArray<MapData>,
     /// Keeps the CPU queues alive.
     _cpus: CpuMap<MapData>,
+    /// Keeps the programs in it: the kernel takes them out with the last descriptor.
+    _programs: ProgramArray<MapData>,
     ebpf: Ebpf,
 }
 
@@ -169,12 +172,28 @@ impl Dataplane {
         for name in ["egress", "egress_ip"] {
             classifier(&mut ebpf, name)?.load()?;
         }
+        let mut programs = ProgramArray::try_from(take_map(&mut ebpf, "PROGRAMS")?)?;
+        for (index, name) in (0..).zip(programs::NAMES) {
+            let program = xdp(&mut ebpf, name)?;
+            program.load()?;
+            programs.set(index, program.fd()?, 0)?;
+        }
         let selector: &mut SkReuseport =
             ebpf.program_mut("select").expect("in the object").try_into()?;
         selector.load()?;
         let sessions = SessionTable::new(bits);
-        let mut dataplane =
-            Self { memory, sessions, counters, events, probe, options, sockets, _cpus: cpus, ebpf };
+        let mut dataplane = Self {
+            memory,
+            sessions,
+            counters,
+            events,
+            probe,
+            options,
+            sockets,
+            _cpus: cpus,
+            _programs: programs,
+            ebpf,
+        };
         for (index, cpu) in dataplane.options.cpus.clone().into_iter().enumerate().take(CPUS) {
             dataplane.memory.cpus.set(index, cpu as u64);
         }

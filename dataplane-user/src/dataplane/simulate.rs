@@ -1,8 +1,11 @@
 //! The decision and the rewrite in userspace, on the tables that the kernel reads.
 
 use dataplane_ebpf::{
+    answer::Answer,
     encap::{decapsulate, decapsulation_delta, mac_addresses},
     frame::{Frame, FrameMut},
+    icmp,
+    parse::Datagram,
     route::{Action, Decision, route},
     tables::Tables,
     verdict::Verdict,
@@ -40,17 +43,26 @@ const HEADROOM: usize = 256;
 
 /// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
 pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
-    let Decision { verdict, service, action, datagram, .. } =
-        route(&Frame::new(frame), ingress, tables);
+    let mut decision = route(&Frame::new(frame), ingress, tables);
+    if decision.action == Action::Icmp {
+        decision = icmp::route(&Frame::new(frame), ingress, tables);
+    }
+    let Decision { verdict, service, action, datagram, .. } = decision;
     let (verdict, result, frame) = match action {
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
-        Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
+        Action::Drop | Action::Icmp => (verdict, XdpResult::Drop, frame.to_vec()),
         Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
         Action::Deliver { forwarded: true, .. } => match unwrap(frame, datagram.ip) {
             Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
             None => (Verdict::Malformed, XdpResult::Drop, frame.to_vec()),
         },
         Action::Forward(forward) => match forward.plan(&Frame::new(frame), &datagram, tables) {
+            Err(Verdict::TooBig) if forward.is_first_hop() => {
+                match forward.mtu(tables).and_then(|mtu| answer(frame, &datagram, mtu)) {
+                    Some(answer) => (Verdict::TooBigAnswered, XdpResult::Tx, answer),
+                    None => (Verdict::TooBig, XdpResult::Drop, frame.to_vec()),
+                }
+            }
             Err(verdict) => (verdict, XdpResult::Drop, frame.to_vec()),
             Ok(plan) => {
                 let mut moved = move_head(frame, plan.head_delta());
@@ -70,6 +82,14 @@ fn unwrap(frame: &[u8], inner: usize) -> Option<Vec<u8>> {
     let addresses = mac_addresses(&Frame::new(frame))?;
     let mut moved = move_head(frame, decapsulation_delta(inner));
     decapsulate(&mut FrameMut::new(&mut moved), addresses)?;
+    Some(moved)
+}
+
+fn answer(frame: &[u8], datagram: &Datagram, mtu: usize) -> Option<Vec<u8>> {
+    let answer = Answer::plan(&Frame::new(frame), datagram, mtu)?;
+    let mut moved = move_head(frame, answer.head_delta());
+    answer.write(&mut FrameMut::new(&mut moved))?;
+    moved.truncate(answer.length());
     Some(moved)
 }
 

@@ -1,0 +1,103 @@
+//! The program that answers packets which would not fit.
+
+use crate::{
+    ingress::{frame, frame_mut, move_head},
+    maps::{Maps, PROGRAMS, count_verdict},
+};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_action,
+    helpers::generated::bpf_xdp_adjust_tail,
+    macros::{map, xdp},
+    maps::PerCpuArray,
+    programs::XdpContext,
+};
+use dataplane_ebpf::{
+    answer::Answer, encap::Forward, frame::forget, node::Address, parse::Datagram, programs,
+    verdict::Verdict,
+};
+
+/// What the program needs to know of the packet, from the one that calls it on the same CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Unfit {
+    source: Address,
+    destination: Address,
+    ip: u64,
+    ip_length: u64,
+    udp: u64,
+    mtu: u64,
+    service: u64,
+}
+
+/// One row, written just before the tail call that reads it.
+#[map]
+static UNFIT: PerCpuArray<Unfit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Hands a client's packet that would not fit to the program below; comes back only if that cannot
+/// be, or if it is another node's to answer.
+#[inline(always)]
+pub fn hand_over(ctx: &XdpContext, forward: &Forward, datagram: &Datagram, service: u16) {
+    if !forward.is_first_hop() {
+        return;
+    }
+    let (Some(mtu), Some(row)) = (forward.mtu(&Maps), UNFIT.get_ptr_mut(0)) else {
+        return;
+    };
+    let Datagram { source, destination, ip, ip_length, udp, .. } = *datagram;
+    // SAFETY: the row is this CPU's own, and nothing runs on it between here and the program below.
+    unsafe {
+        *row = Unfit {
+            source,
+            destination,
+            ip: ip as u64,
+            ip_length: ip_length as u64,
+            udp: udp as u64,
+            mtu: mtu as u64,
+            service: service as u64,
+        };
+        PROGRAMS.tail_call(ctx, programs::TOO_BIG);
+    }
+}
+
+/// Turns a packet that would not fit into the answer that tells its sender so.
+#[xdp]
+pub fn too_big(ctx: XdpContext) -> u32 {
+    let Some(row) = UNFIT.get_ptr(0) else {
+        return xdp_action::XDP_DROP;
+    };
+    // SAFETY: as above.
+    let unfit = unsafe { *row };
+    let (verdict, result) = match answer(&ctx, &unfit) {
+        Some(()) => (Verdict::TooBigAnswered, xdp_action::XDP_TX),
+        None => (Verdict::TooBig, xdp_action::XDP_DROP),
+    };
+    count_verdict(unfit.service as u16, verdict);
+    result
+}
+
+#[inline(always)]
+fn answer(ctx: &XdpContext, unfit: &Unfit) -> Option<()> {
+    let datagram = Datagram {
+        source: unfit.source,
+        destination: unfit.destination,
+        ip: unfit.ip as usize,
+        ip_length: unfit.ip_length as usize,
+        udp: unfit.udp as usize,
+        ..Datagram::NONE
+    };
+    let answer = Answer::plan(&frame(ctx), &datagram, unfit.mtu as usize)?;
+    move_head(ctx, answer.head_delta()).ok()?;
+    answer.write(&mut frame_mut(ctx))?;
+    cut(ctx, answer.length())
+}
+
+/// Cuts off what is behind `length` bytes.
+#[inline(always)]
+fn cut(ctx: &XdpContext, length: usize) -> Option<()> {
+    // The compiler must not calculate with the ends of the frame one by one.
+    let now = forget(frame(ctx).len(), length as u64);
+    let delta = length as i32 - now as i32;
+    // SAFETY: the context is the one the kernel called the program with.
+    (unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), delta) } == 0).then_some(())
+}
