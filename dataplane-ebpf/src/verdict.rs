@@ -85,7 +85,8 @@ Verdict, VERDICT_SLOTS {
     EntryTorn = 15 => "entry-torn",
     /// No next hop to the node is known.
     NoNextHop = 16 => "no-next-hop",
-    /// The packet would not fit the link with the encapsulation around it.
+    /// The packet would not fit the link with the encapsulation around it; its sender could not be
+    /// told, or others were told too often just now.
     TooBig = 17 => "too-big",
     /// The driver left too little room in front of the frame.
     NoHeadroom = 18 => "no-headroom",

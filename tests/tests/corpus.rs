@@ -16,8 +16,8 @@ use dataplane_user::dataplane::Dataplane;
 use dataplane_user::dataplane::simulate::{Simulated, XdpResult, simulate};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::corpus::packet::{MACS, ones_sum, udp_sum};
-use jumpgate_tests::corpus::tables::{PEER, SELF, State, load, underlay};
-use jumpgate_tests::corpus::{Case, from_clients, from_nodes};
+use jumpgate_tests::corpus::tables::{MTU, PEER, SELF, State, load, underlay};
+use jumpgate_tests::corpus::{Case, from_clients, from_nodes, icmp};
 use jumpgate_tests::links::{End, Link};
 use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::require_root;
@@ -176,6 +176,8 @@ fn corpus(underlay: Family) -> Vec<Case> {
         cases.extend(from_clients::cases(family));
         cases.extend(from_clients::at_the_limit(family, overhead(underlay)));
         cases.extend(from_nodes::cases(underlay, family));
+        cases.extend(icmp::cases(underlay, family));
+        cases.extend(icmp::answers(family, overhead(underlay)));
     }
     cases
 }
@@ -192,7 +194,9 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
         XdpResult::Pass | XdpResult::Drop => {
             ensure!(done.frame == case.frame, "changed a frame that it did not take");
         }
-        XdpResult::Redirect if done.verdict == Verdict::Local || done.verdict == Verdict::New => {
+        XdpResult::Redirect
+            if matches!(done.verdict, Verdict::Local | Verdict::New | Verdict::IcmpLocal) =>
+        {
             if !forwarded_to_us {
                 ensure!(done.frame == case.frame, "changed a client's frame");
                 return Ok(());
@@ -200,6 +204,9 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
             ensure!(done.frame[..12] == MACS, "lost its MAC addresses");
             ensure!(ip_offset(&done.frame) == SHORTEST, "has tags");
             ensure!(done.frame[14..] == case.frame[arrived_ip..], "is not the client's packet");
+        }
+        XdpResult::Tx if done.verdict == Verdict::TooBigAnswered => {
+            check_answer(&case.frame, &done.frame, MTU - overhead(family))?;
         }
         XdpResult::Tx | XdpResult::Redirect => {
             let inner = encapsulated(&done.frame, family)?;
@@ -212,6 +219,41 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
             ensure!(back == expected, "unwrapped again it is not the client's packet");
         }
     }
+    Ok(())
+}
+
+/// Checks the answer to a packet that would not fit.
+fn check_answer(question: &[u8], answer: &[u8], mtu: usize) -> Result<()> {
+    let at = ip_offset(question);
+    ensure!(answer.len() < question.len(), "is longer than the question");
+    ensure!(answer[..6] == question[6..12] && answer[6..12] == question[..6], "MAC addresses");
+    ensure!(answer[12..at] == question[12..at], "VLAN tags");
+    let (asked, ip) = (&question[at..], &answer[at..]);
+    let (header, most) = match asked[0] >> 4 {
+        4 => (20, 576),
+        _ => (40, 1280),
+    };
+    let message = &ip[header..];
+    if header == 20 {
+        ensure!(ip[0] == 0x45 && ip[9] == 1 && usize::from(be16(ip, 2)) == ip.len(), "header");
+        ensure!(ones_sum(&[&ip[..20]]) == 0xffff, "IPv4 checksum");
+        ensure!(ip[12..16] == asked[16..20] && ip[16..20] == asked[12..16], "addresses");
+        ensure!(ones_sum(&[message]) == 0xffff, "ICMP checksum");
+        ensure!(message[..2] == [3, 4] && message[4..6] == [0, 0], "type");
+    } else {
+        ensure!(ip[0] == 0x60 && ip[6] == 58, "header");
+        ensure!(usize::from(be16(ip, 4)) == message.len(), "length");
+        ensure!(ip[8..24] == asked[24..40] && ip[24..40] == asked[8..24], "addresses");
+        let length = (message.len() as u32).to_be_bytes();
+        let sum = ones_sum(&[&ip[8..40], &length, &[0, 0, 0, 58], message]);
+        ensure!(sum == 0xffff, "ICMPv6 checksum");
+        ensure!(message[..2] == [2, 0] && message[4..6] == [0, 0], "type");
+    }
+    ensure!(usize::from(be16(message, 6)) == mtu, "MTU {}", be16(message, 6));
+    let quoted = &message[8..];
+    ensure!(ip.len() <= most && quoted.len() % 8 == 0, "{} bytes", ip.len());
+    ensure!(ip.len() + 8 > most.min(asked.len()), "quotes {} of {}", quoted.len(), asked.len());
+    ensure!(quoted == &asked[..quoted.len()], "does not quote the packet");
     Ok(())
 }
 
@@ -279,7 +321,11 @@ fn sums_up(packet: &[u8]) -> bool {
         4 => (usize::from(packet[0] & 0xf) * 4, packet[9] == 17),
         _ => (40, packet[6] == 17),
     };
-    is_udp && be16(packet, udp + 6) != 0 && udp + usize::from(be16(packet, udp + 4)) == packet.len()
+    let is_icmp = packet[if udp == 40 { 6 } else { 9 }] == if udp == 40 { 58 } else { 1 };
+    is_icmp
+        || is_udp
+            && be16(packet, udp + 6) != 0
+            && udp + usize::from(be16(packet, udp + 4)) == packet.len()
 }
 
 fn agree_on_all(family: Family) -> Result<()> {

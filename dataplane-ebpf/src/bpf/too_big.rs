@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use dataplane_ebpf::{
     answer::Answer, encap::Forward, frame::forget, node::Address, parse::Datagram, programs,
-    verdict::Verdict,
+    tables::Tables, verdict::Verdict,
 };
 
 /// What the program needs to know of the packet, from the one that calls it on the same CPU.
@@ -33,6 +33,13 @@ struct Unfit {
 /// One row, written just before the tail call that reads it.
 #[map]
 static UNFIT: PerCpuArray<Unfit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Answers that a CPU gives in one tick of the kernel's clock.
+const ANSWERS: u64 = 16;
+
+/// The tick in which this CPU last answered, and how often it did.
+#[map]
+static ANSWERED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Hands a client's packet that would not fit to the program below; comes back only if that cannot
 /// be, or if it is another node's to answer.
@@ -87,9 +94,28 @@ fn answer(ctx: &XdpContext, unfit: &Unfit) -> Option<()> {
         ..Datagram::NONE
     };
     let answer = Answer::plan(&frame(ctx), &datagram, unfit.mtu as usize)?;
+    if !is_allowed() {
+        return None;
+    }
     move_head(ctx, answer.head_delta()).ok()?;
     answer.write(&mut frame_mut(ctx))?;
     cut(ctx, answer.length())
+}
+
+/// Whether this CPU may answer once more.
+#[inline(always)]
+fn is_allowed() -> bool {
+    let Some(answered) = ANSWERED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the row is this CPU's own, and the program is not interrupted by itself.
+    let [tick, count] = unsafe { &mut *answered };
+    let now = Maps.jiffies();
+    if *tick != now {
+        (*tick, *count) = (now, 0);
+    }
+    *count += 1;
+    *count <= ANSWERS
 }
 
 /// Cuts off what is behind `length` bytes.

@@ -499,7 +499,7 @@ pub fn at_the_limit(family: Family, overhead: usize) -> Vec<Case> {
     let fitting = MTU - overhead - headers;
     let cases = [
         ("just fits the link", fitting, Verdict::ForwardSlot),
-        ("is a byte too long for the link", fitting + 1, Verdict::TooBig),
+        ("is a byte too long for the link", fitting + 1, Verdict::TooBigAnswered),
     ];
     let case = |(name, length, verdict)| {
         let mut payload = payload::data(service, &id);

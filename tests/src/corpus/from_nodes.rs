@@ -18,20 +18,20 @@ use crate::address::Family;
 
 /// A packet that the peer forwarded, as the right one unless a case says otherwise.
 #[derive(Clone)]
-struct Forwarded {
-    family: Family,
-    source: IpAddr,
-    hops: u8,
-    sender: u16,
-    revision: u32,
-    epoch: u32,
-    version: u64,
-    second_chance: bool,
-    inner: Vec<u8>,
+pub struct Forwarded {
+    pub(super) family: Family,
+    pub(super) source: IpAddr,
+    pub(super) hops: u8,
+    pub(super) sender: u16,
+    pub(super) revision: u32,
+    pub(super) epoch: u32,
+    pub(super) version: u64,
+    pub(super) second_chance: bool,
+    pub(super) inner: Vec<u8>,
 }
 
 impl Forwarded {
-    fn new(family: Family, inner: &Packet) -> Self {
+    pub(super) fn new(family: Family, inner: &Packet) -> Self {
         Self {
             family,
             source: underlay(family, PEER),
@@ -59,7 +59,7 @@ impl Forwarded {
         Packet::new((self.source, 0xc123), destination, [shim, self.inner.clone()].concat())
     }
 
-    fn frame(&self) -> Vec<u8> {
+    pub(super) fn frame(&self) -> Vec<u8> {
         self.packet().frame()
     }
 }

@@ -1,11 +1,12 @@
 //! Packets with names, and what becomes of each: what the kernel's program and the decision in
 //! userspace must agree on.
 //!
-//! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`] and
-//! [`from_nodes`] are the packets, [`replies`] what goes the other way.
+//! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`],
+//! [`from_nodes`] and [`icmp`] are the packets, [`replies`] what goes the other way.
 
 pub mod from_clients;
 pub mod from_nodes;
+pub mod icmp;
 pub mod packet;
 pub mod payload;
 pub mod replies;

@@ -11,7 +11,7 @@ pub const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 const UDP: u8 = 17;
 
-/// A UDP datagram in an IP packet in an Ethernet frame.
+/// A UDP datagram, or another message, in an IP packet in an Ethernet frame.
 #[derive(Clone, Debug)]
 pub struct Packet {
     /// EtherTypes of the VLAN tags, outermost first.
@@ -34,6 +34,8 @@ pub struct Packet {
     pub port: u16,
     /// The UDP payload.
     pub payload: Vec<u8>,
+    /// What stands in place of the UDP datagram.
+    pub message: Option<Vec<u8>>,
     /// Whether UDP has a checksum.
     pub checksum: bool,
     /// Bytes of the IP packet behind the UDP datagram.
@@ -56,6 +58,7 @@ impl Packet {
             source_port: source.1,
             port: destination.1,
             payload,
+            message: None,
             checksum: true,
             rest: 0,
             padding: 0,
@@ -88,7 +91,7 @@ impl Packet {
 
     /// The IP packet.
     pub fn ip_packet(&self) -> Vec<u8> {
-        let udp = self.datagram();
+        let udp = self.message.clone().unwrap_or_else(|| self.datagram());
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let total = 20 + self.options * 4 + udp.len() + self.rest;

@@ -74,6 +74,18 @@ pub fn quic_long(first: u8, version: u32, id: &[u8]) -> Vec<u8> {
     payload
 }
 
+/// A QUIC packet with a long header from a server: the client's id, then its own.
+pub fn quic_reply(version: u32, client: &[u8], id: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0xe0];
+    payload.extend(version.to_be_bytes());
+    for id in [client, id] {
+        payload.push(id.len() as u8);
+        payload.extend(id);
+    }
+    payload.extend([0x44; 32]);
+    payload
+}
+
 /// A WireGuard message of a type and length, with an index at an offset.
 pub fn wireguard(kind: u8, length: usize, at: usize, index: &[u8]) -> Vec<u8> {
     let mut payload = vec![0x55; length];
