@@ -90,6 +90,11 @@ impl Inbox {
         Ok(inbox)
     }
 
+    /// The sockets, by CPU.
+    pub fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.sockets.values()
+    }
+
     /// The next datagram, whichever CPU's, if one comes in time.
     pub fn receive(&self, limit: Duration) -> Result<Option<Received>> {
         let mut received = Ok(None);

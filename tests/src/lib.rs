@@ -24,6 +24,7 @@ pub mod links;
 pub mod mounts;
 pub mod netns;
 pub mod offload;
+pub mod path_mtu;
 pub mod probe;
 pub mod rig;
 pub mod root;
