@@ -302,6 +302,10 @@ fn verdicts_keep_their_codes_and_names() {
         "placement-old",
         "not-ready",
         "no-cpu",
+        "too-big-answered",
+        "icmp-local",
+        "icmp-forward",
+        "icmp-unknown",
     ];
     assert_eq!(names[..known.len()], known);
     let unique: HashSet<_> = names.iter().collect();

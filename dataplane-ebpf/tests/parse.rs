@@ -59,6 +59,25 @@ impl Extension {
     }
 }
 
+impl Parts {
+    /// The number of ICMP in this family.
+    fn icmp(&self) -> u8 {
+        if self.is_v4() { 1 } else { 58 }
+    }
+
+    /// Where the number of the protocol stands, in a frame whose IP header is at `ip`.
+    fn protocol_at(&self, ip: usize) -> usize {
+        match &self.ip {
+            Ip::V4 { .. } => ip + 9,
+            Ip::V6 { extensions, .. } => {
+                let chain = extensions.split_last().map(|(_, before)| before);
+                let before = chain.map(|chain| chain.iter().map(|one| one.length()).sum::<usize>());
+                before.map_or(ip + 6, |before| ip + 40 + before)
+            }
+        }
+    }
+}
+
 /// A frame and where its fields lie.
 struct Built {
     bytes: Vec<u8>,
@@ -249,7 +268,9 @@ proptest! {
         let end = ip + expected.ip_length;
         let short = cut.index(end);
         match parse(&bytes[..short]) {
-            Parsed::Udp(datagram) => prop_assert!(false, "{short} of {end}: {datagram:?}"),
+            Parsed::Udp(datagram) | Parsed::IcmpError(datagram) => {
+                prop_assert!(false, "{short} of {end}: {datagram:?}");
+            }
             // Once the addresses are there, it is known whose packet is cut.
             Parsed::Other => {
                 let header = if parts.is_v4() { 20 } else { 40 };
@@ -359,18 +380,23 @@ proptest! {
 
     #[test]
     fn what_is_not_udp_is_left_alone(parts in parts(), protocol in any::<u8>()) {
-        prop_assume!(protocol != UDP && !EXTENSIONS.contains(&protocol));
+        prop_assume!(protocol != UDP && protocol != parts.icmp());
+        prop_assume!(!EXTENSIONS.contains(&protocol));
         let Built { mut bytes, ip, .. } = parts.build();
-        let at = match &parts.ip {
-            Ip::V4 { .. } => ip + 9,
-            Ip::V6 { extensions, .. } => {
-                let chain = extensions.split_last().map(|(_, before)| before);
-                let before = chain.map(|chain| chain.iter().map(|one| one.length()).sum::<usize>());
-                before.map_or(ip + 6, |before| ip + 40 + before)
-            }
-        };
-        bytes[at] = protocol;
+        bytes[parts.protocol_at(ip)] = protocol;
         prop_assert_eq!(parse(&bytes), Parsed::Other);
+    }
+
+    #[test]
+    fn of_icmp_only_errors_are_looked_at(parts in parts(), kind in 0..20_u8) {
+        let Built { mut bytes, ip, udp, expected } = parts.build();
+        bytes[parts.protocol_at(ip)] = parts.icmp();
+        bytes[udp] = kind;
+        let is_error = if parts.is_v4() { [3, 11, 12].contains(&kind) } else { (1..5).contains(&kind) };
+        let behind = expected.ip + expected.ip_length - udp;
+        let message = Datagram { port: 0, payload_length: behind - 8, ..expected };
+        let found = if is_error { Parsed::IcmpError(message) } else { Parsed::Other };
+        prop_assert_eq!(parse(&bytes), found);
     }
 }
 
