@@ -394,7 +394,8 @@ proptest! {
         bytes[udp] = kind;
         let is_error = if parts.is_v4() { [3, 11, 12].contains(&kind) } else { (1..5).contains(&kind) };
         let behind = expected.ip + expected.ip_length - udp;
-        let message = Datagram { port: 0, payload_length: behind - 8, ..expected };
+        let message =
+            Datagram { port: 0, source_port: 0, payload_length: behind - 8, ..expected };
         let found = if is_error { Parsed::IcmpError(message) } else { Parsed::Other };
         prop_assert_eq!(parse(&bytes), found);
     }
