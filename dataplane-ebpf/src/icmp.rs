@@ -14,6 +14,7 @@ use crate::{
     service::kind,
     tables::{Tables, find_service},
     verdict::Verdict,
+    wire_id::Key,
 };
 use zerocopy::byteorder::network_endian::U16;
 
@@ -45,8 +46,8 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
                 shim = Some(read);
                 icmp
             }
-            Ok(_) => return Decision::reject(Verdict::ShimMalformed, 0),
-            Err(verdict) => return Decision::reject(verdict, 0),
+            Ok(_) => return Decision::reject(Verdict::ShimMalformed, 0).of(outer),
+            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
         },
         _ => return Decision::PASS,
     };
@@ -54,7 +55,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     // What a node forwards has a session, and is for nobody else here.
     let (unrelated, unknown) = match shim {
         None => (Decision::PASS, Verdict::IcmpUnknown),
-        Some(_) => (Decision::reject(Verdict::ShimMalformed, 0), Verdict::NoWireId),
+        Some(_) => (Decision::reject(Verdict::ShimMalformed, 0).of(icmp), Verdict::NoWireId),
     };
     let Some(quoted) = quoted(frame, &icmp, noise) else {
         return unrelated;
@@ -70,7 +71,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
     }
     let identity = local.identity();
     if identity.node == 0 {
-        return Decision::reject(Verdict::NotReady, service.service);
+        return Decision::reject(Verdict::NotReady, service.service).of(icmp);
     }
     let payload = Payload { frame, start: quoted.payload, length: quoted.length };
     let Some(id) = dissect_reply(payload, service) else {
@@ -79,12 +80,13 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
             verdict: unknown,
             service: service.service,
             action,
-            datagram: Datagram::NONE,
+            datagram: icmp,
+            key: Key::NONE,
         };
     };
     let key = id.key(service.seed);
     let Some(slot) = tables.slot(key.slot) else {
-        return Decision::reject(Verdict::NotReady, service.service);
+        return Decision::reject(Verdict::NotReady, service.service).of(icmp);
     };
     let datagram = icmp;
     let packet =

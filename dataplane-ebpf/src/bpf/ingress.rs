@@ -65,13 +65,7 @@ pub fn conclude(ctx: &XdpContext, ingress: u32, decision: Decision) -> u32 {
 
 /// Counts a packet's verdict, and tells of it if it is a refusal.
 #[inline(always)]
-pub fn settle(
-    ctx: &XdpContext,
-    service: u16,
-    verdict: Verdict,
-    ingress: u32,
-    evidence: Evidence,
-) {
+pub fn settle(ctx: &XdpContext, service: u16, verdict: Verdict, ingress: u32, evidence: Evidence) {
     count_verdict(service, verdict);
     if verdict.is_reject() {
         tell(service, Reason::Verdict(verdict), ingress, evidence);

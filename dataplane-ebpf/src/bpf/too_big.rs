@@ -1,8 +1,8 @@
 //! The program that answers packets which would not fit.
 
 use crate::{
-    ingress::{frame, frame_mut, move_head},
-    maps::{Maps, PROGRAMS, count_verdict},
+    ingress::{frame, frame_mut, move_head, settle},
+    maps::{Maps, PROGRAMS},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -13,8 +13,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use dataplane_ebpf::{
-    answer::Answer, encap::Forward, frame::forget, node::Address, parse::Datagram, programs,
-    tables::Tables, verdict::Verdict,
+    answer::Answer, encap::Forward, event::Evidence, frame::forget, node::Address, parse::Datagram,
+    programs, tables::Tables, verdict::Verdict, wire_id::Key,
 };
 
 /// What the program needs to know of the packet, from the one that calls it on the same CPU.
@@ -27,7 +27,9 @@ struct Unfit {
     ip_length: u64,
     udp: u64,
     mtu: u64,
-    service: u64,
+    key: u64,
+    /// The session's slot, the service and the source port.
+    numbers: [u16; 4],
 }
 
 /// One row, written just before the tail call that reads it.
@@ -44,14 +46,14 @@ static ANSWERED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// Hands a client's packet that would not fit to the program below; comes back only if that cannot
 /// be, or if it is another node's to answer.
 #[inline(always)]
-pub fn hand_over(ctx: &XdpContext, forward: &Forward, datagram: &Datagram, service: u16) {
+pub fn hand_over(ctx: &XdpContext, forward: &Forward, datagram: &Datagram, key: Key, service: u16) {
     if !forward.is_first_hop() {
         return;
     }
     let (Some(mtu), Some(row)) = (forward.mtu(&Maps), UNFIT.get_ptr_mut(0)) else {
         return;
     };
-    let Datagram { source, destination, ip, ip_length, udp, .. } = *datagram;
+    let Datagram { source, destination, source_port, ip, ip_length, udp, .. } = *datagram;
     // SAFETY: the row is this CPU's own, and nothing runs on it between here and the program below.
     unsafe {
         *row = Unfit {
@@ -61,7 +63,8 @@ pub fn hand_over(ctx: &XdpContext, forward: &Forward, datagram: &Datagram, servi
             ip_length: ip_length as u64,
             udp: udp as u64,
             mtu: mtu as u64,
-            service: service as u64,
+            key: key.hash,
+            numbers: [key.slot, service, source_port, 0],
         };
         PROGRAMS.tail_call(ctx, programs::TOO_BIG);
     }
@@ -79,7 +82,9 @@ pub fn too_big(ctx: XdpContext) -> u32 {
         Some(()) => (Verdict::TooBigAnswered, xdp_action::XDP_TX),
         None => (Verdict::TooBig, xdp_action::XDP_DROP),
     };
-    count_verdict(unfit.service as u16, verdict);
+    let [slot, service, port, _] = unfit.numbers;
+    let evidence = Evidence { source: unfit.source, port, key: Key { hash: unfit.key, slot } };
+    settle(&ctx, service, verdict, ctx.ingress_ifindex() as u32, evidence);
     result
 }
 
