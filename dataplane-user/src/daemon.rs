@@ -5,13 +5,17 @@ use crate::{
     config::Config,
     dataplane::{
         ClockError, Dataplane, LoadError, LoadOptions,
-        attach::{AttachError, Attached, sweep},
+        attach::{AttachError, Attached, LinkKind, sweep},
+        egress::EgressError,
         fence::FenceKeeper,
         object::Object,
         services::{Clash, rows},
         wire_address,
     },
-    neighbours::{Hop, Interfaces, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep},
+    egress::{EgressFences, follow as follow_links},
+    neighbours::{
+        Hop, Interfaces, LinkChanges, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep,
+    },
     node::{Node, Parts, Peer, StateError, StateFolder, answer, lock},
     pins, preflight,
 };
@@ -20,11 +24,15 @@ use ownership::placement::PlanError;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 use thiserror::Error;
-use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, timeout_at},
+};
 
 /// How long the daemon waits for next hops before it attaches the program.
 const LEARNING: Duration = Duration::from_millis(250);
@@ -59,6 +67,9 @@ pub enum StartError {
     /// About an interface.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// About the fence at egress.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// About the services.
     #[error(transparent)]
     Services(#[from] Clash),
@@ -90,6 +101,7 @@ pub struct Daemon {
     node: Arc<Mutex<Node>>,
     links: Links,
     next_hops: NextHops,
+    new_links: JoinHandle<()>,
     _server: Server,
     _state: StateFolder,
 }
@@ -101,6 +113,7 @@ impl Daemon {
     /// With `log_packets` the program logs the verdict of every packet, at level "debug": for a test
     /// network, not under load.
     pub async fn start(config: Config, log_packets: bool) -> Result<Self, StartError> {
+        let new_links = LinkChanges::open()?;
         let interfaces = Interfaces::read().await?;
         let rows = link_rows(&config, &interfaces)?;
         let links: Links = (0..)
@@ -134,7 +147,16 @@ impl Daemon {
         match open(node, &config, &interfaces) {
             Ok((node, server)) => {
                 tracing::info!(node = name, %epoch, socket = %config.api.socket.display(), "ready");
-                Ok(Self { config, node, links, next_hops, _server: server, _state: state })
+                let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
+                Ok(Self {
+                    config,
+                    node,
+                    links,
+                    next_hops,
+                    new_links,
+                    _server: server,
+                    _state: state,
+                })
             }
             Err(error) => {
                 stop(next_hops).await;
@@ -168,10 +190,12 @@ impl Daemon {
             }
         }
         tracing::info!("stopping");
+        self.new_links.abort();
         {
             let mut node = lock(&self.node);
             node.shut();
             detach(std::mem::take(&mut node.attached));
+            node.egress.detach(true);
         }
         self::stop(self.next_hops).await;
         Ok(())
@@ -322,6 +346,8 @@ fn link_rows(config: &Config, interfaces: &Interfaces) -> Result<Vec<LinkRow>, S
 }
 
 fn attach(node: &mut Node, config: &Config, interfaces: &Interfaces) -> Result<(), StartError> {
+    // Before anything is delivered here.
+    fence_egress(node, config, interfaces)?;
     sweep_pins(config, interfaces)?;
     for configured in &config.interfaces {
         let (name, mode) = (&configured.name, configured.mode);
@@ -345,6 +371,26 @@ fn attach(node: &mut Node, config: &Config, interfaces: &Interfaces) -> Result<(
     Ok(())
 }
 
+/// Fences every interface that replies may leave by.
+fn fence_egress(
+    node: &mut Node,
+    config: &Config,
+    interfaces: &Interfaces,
+) -> Result<(), EgressError> {
+    node.egress = EgressFences::new(config);
+    report(&pins::folder(config), node.egress.sweep(config, interfaces));
+    if let Err(errors) = node.egress.adjust(&mut node.dataplane, interfaces) {
+        return Err(errors.into_iter().next().expect("at least one error"));
+    }
+    for name in node.egress.missing() {
+        let warning =
+            format!("{name} is to be fenced at egress but is not there: as soon as it is");
+        tracing::warn!("{warning}");
+        node.warnings.push(warning);
+    }
+    Ok(())
+}
+
 /// Detaches what earlier daemons of this node left pinned and this one does not take over:
 /// interfaces that are in its configuration no longer, or have a new name, or were made anew.
 /// Comes before attaching, as an interface takes one program only.
@@ -357,7 +403,14 @@ fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInt
         }
     }
     let folder = pins::folder(config);
-    match sweep(&folder, |pin, ifindex| wanted.get(pin) == Some(&ifindex)) {
+    let keep = |pin: &Path, ifindex| wanted.get(pin) == Some(&ifindex);
+    report(&folder, sweep(&folder, LinkKind::Xdp, keep));
+    Ok(())
+}
+
+/// Says what was swept from a folder.
+fn report(folder: &Path, swept: std::io::Result<Vec<PathBuf>>) {
+    match swept {
         Ok(swept) => {
             for pin in swept {
                 let pin = pin.display();
@@ -369,7 +422,6 @@ fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInt
             tracing::error!(%folder, %error, "an earlier daemon's programs may be left: look there");
         }
     }
-    Ok(())
 }
 
 /// After a failed start: takes away what it attached, and leaves what forwarded before it.
@@ -377,6 +429,7 @@ fn give_up(node: &mut Node) {
     node.shut();
     let attached = std::mem::take(&mut node.attached);
     detach(attached.into_iter().filter(|attached| !attached.is_adopted));
+    node.egress.detach(false);
 }
 
 fn detach(attached: impl IntoIterator<Item = Attached>) {

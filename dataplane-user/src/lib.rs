@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod egress;
 pub mod neighbours;
 pub mod node;
 pub mod pins;

@@ -1,7 +1,7 @@
 //! Where a node's links are pinned on its bpffs.
 
 use crate::config::Config;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of this node's pins.
 pub fn folder(config: &Config) -> PathBuf {
@@ -11,6 +11,11 @@ pub fn folder(config: &Config) -> PathBuf {
 /// Where the link of an interface is pinned.
 pub fn path(config: &Config, interface: &str) -> PathBuf {
     folder(config).join(name(interface))
+}
+
+/// Where, in that folder, the link of an interface's fence at egress is pinned. No interface's name has a colon.
+pub fn egress_path(folder: &Path, interface: &str) -> PathBuf {
+    folder.join(name(interface) + ":egress")
 }
 
 /// A name as bpffs takes it, which allows no dots. Different names stay different.

@@ -25,6 +25,9 @@ pub struct Config {
     pub nodes: Vec<NodeSection>,
     /// The links that the program is attached to.
     pub interfaces: Vec<Interface>,
+    /// Where replies leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// When the kernel stops to deliver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
@@ -79,6 +82,13 @@ pub struct Interface {
     pub name: String,
     /// `native`, `skb` or `auto`.
     pub mode: &'static str,
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Egress {
+    /// The interfaces that are fenced besides `interfaces`.
+    pub interfaces: Vec<String>,
 }
 
 /// `[fence]`
@@ -200,6 +210,7 @@ impl Config {
                 .into_iter()
                 .map(|name| Interface { name, mode: "native" })
                 .collect(),
+            egress: None,
             fence: None,
             sessions: None,
             services: services.to_vec(),

@@ -105,6 +105,23 @@ impl Inbox {
         received
     }
 
+    /// Sends a datagram from a CPU's socket.
+    ///
+    /// # Panics
+    /// When there is no such socket.
+    pub fn send(&self, cpu: u32, payload: &[u8], to: SocketAddr) -> Result<()> {
+        self.sockets[&cpu].send_to(payload, to).context("sending")?;
+        Ok(())
+    }
+
+    /// A CPU's socket.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn socket(&self, cpu: u32) -> &UdpSocket {
+        &self.sockets[&cpu]
+    }
+
     /// The next datagram that is there already.
     pub fn take(&self) -> Result<Option<Received>> {
         let mut buffer = [0; 2048];

@@ -49,6 +49,11 @@ fn pin(link: &str) -> String {
     format!("{BPFFS}/jumpgate/a/{link}")
 }
 
+/// Where the links of a node are pinned: steering and fence of each.
+fn pins_of(links: &[&str]) -> Vec<String> {
+    links.iter().flat_map(|link| [pin(link), pin(&format!("{link}:egress"))]).collect()
+}
+
 /// Gives a link of a node another name.
 fn rename(node: &Node, from: &str, to: &str) -> Result<()> {
     let mut batch = Batch::new();
@@ -71,6 +76,7 @@ fn pins(node: &Node) -> Result<Vec<String>> {
         }
         // The kernel's own.
         found.retain(|path| !path.ends_with(".debug"));
+        found.sort();
         Ok(())
     }
     node.mounts().run(node.namespace(), || {
@@ -93,7 +99,7 @@ fn sigterm_takes_everything_out_of_the_kernel() -> Result<()> {
     swarm.send();
     ensure!(swarm.settle(PATIENCE)?, "{:?}", swarm.counts());
     ensure!(program(node)?.is_some());
-    ensure!(pins(node)? == [format!("{BPFFS}/jumpgate/a/eth0")], "{:?}", pins(node)?);
+    ensure!(pins(node)? == pins_of(&["eth0"]), "{:?}", pins(node)?);
     ensure!(fleet.daemons[0].socket().exists());
 
     fleet.daemons[0].stop()?;
@@ -222,7 +228,7 @@ fn a_program_left_on_a_link_that_is_configured_no_longer_is_taken_off() -> Resul
         Api::connect(daemon.socket())?.status()?;
         ensure!(program_on(node, "eth1")?.is_none(), "the program is still on eth1");
         ensure!(program(node)?.is_some());
-        let expected = if pins_stay { vec![pin("eth0")] } else { vec![] };
+        let expected = if pins_stay { pins_of(&["eth0", "eth1"]) } else { vec![] };
         ensure!(pins(node)? == expected, "{:?}", pins(node)?);
         ensure!(daemon.log().contains("an earlier daemon's program was left there: detached"));
     }
@@ -322,6 +328,6 @@ fn a_start_that_fails_leaves_the_program_that_it_took_over() -> Result<()> {
     drop(other);
     let daemon = Daemon::start(&cluster, node, &config)?;
     Api::connect(daemon.socket())?.status()?;
-    ensure!(pins(node)?.len() == 2, "{:?}", pins(node)?);
+    ensure!(pins(node)? == pins_of(&["eth0", "eth1"]), "{:?}", pins(node)?);
     Ok(())
 }

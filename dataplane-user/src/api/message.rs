@@ -158,6 +158,9 @@ pub struct Status {
     pub cpus: Vec<u32>,
     /// The interfaces that the program is attached to.
     pub interfaces: Vec<Interface>,
+    /// The interfaces that are fenced at egress.
+    #[serde(default)]
+    pub egress: Vec<String>,
     /// The ways to the other nodes.
     pub nodes: Vec<NextHop>,
     /// The services.

@@ -189,6 +189,7 @@ mod tests {
             capacity: 1,
             cpus: vec![0],
             interfaces: Vec::new(),
+            egress: vec![],
             nodes: nodes.collect(),
             services: Vec::new(),
             warnings: Vec::new(),

@@ -1,7 +1,7 @@
 //! From TOML values to typed ones; an error says what the value must be.
 
 use super::{
-    cpus,
+    EgressInterfaces, cpus,
     hint::{alternatives, did_you_mean},
 };
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -64,6 +64,18 @@ pub(super) fn interface(value: &DeValue<'_>) -> Result<String, String> {
         format!("an interface's name of 1 to {INTERFACE_NAME_MAX} bytes, as `ip link` shows it")
     })?;
     Ok(text.to_owned())
+}
+
+/// The interfaces that are fenced at egress.
+pub(super) fn egress(value: &DeValue<'_>) -> Result<EgressInterfaces, String> {
+    const EXPECTED: &str = "\"all\", or a list of interfaces' names such as [\"eth0\", \"tun0\"]";
+    if value.as_str() == Some("all") {
+        return Ok(EgressInterfaces::All);
+    }
+    let array = value.as_array().ok_or(EXPECTED)?;
+    let names = array.iter().map(|value| interface(value.get_ref()));
+    let names = names.collect::<Result<_, _>>().map_err(|_| EXPECTED)?;
+    Ok(EgressInterfaces::Named(names))
 }
 
 /// An address of one host.

@@ -56,6 +56,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// `[[interfaces]]`: 1 to 6.
     pub interfaces: Vec<Interface>,
+    /// `[egress]`
+    pub egress: Egress,
     /// `[fence]`
     pub fence: Fence,
     /// `[sessions]`
@@ -107,6 +109,23 @@ pub struct Interface {
     /// `mode`: `"native"` (in the driver), `"skb"` (in the kernel's generic path: any interface,
     /// many times slower), or `"auto"` (native if the driver can); default `"auto"`.
     pub mode: Mode,
+}
+
+/// `[egress]`: where replies leave, which the kernel drops once the lease has run out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// `interfaces`: `"all"`, or a list of names, `[]` included; default `"all"`.
+    pub interfaces: EgressInterfaces,
+}
+
+/// The interfaces that are fenced at egress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EgressInterfaces {
+    /// All of the network namespace but the loopback, and those that come.
+    #[default]
+    All,
+    /// Those with these names, when they come, and all of `[[interfaces]]`.
+    Named(Vec<String>),
 }
 
 /// `[fence]`: for how long a node may act as owner. Times are strings such as `"10s"` or `"250ms"`.

@@ -20,6 +20,7 @@ pub(super) const SECTIONS: &[Schema] = &[
     one("placement", &["revision"]),
     list("nodes", &["name", "index", "address", "weight", "interface"]),
     list("interfaces", &["name", "mode"]),
+    one("egress", &["interfaces"]),
     one("fence", &["lease", "renew", "margin"]),
     one("sessions", &["capacity", "cpus", "queue"]),
     list(

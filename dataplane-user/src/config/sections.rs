@@ -1,10 +1,11 @@
 //! From a file's sections to the configuration, one key at a time.
 
 use super::{
-    Api, CPU_MAX, Cluster, Config, Fence, Interface, Node, Pins, Service, Sessions, State,
+    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Interface, Node, Pins, Service,
+    Sessions, State,
     convert::{
-        address, boolean, choice, cpu_list, duration, integer, interface, name, path, permissions,
-        seed,
+        address, boolean, choice, cpu_list, duration, egress, integer, interface, name, path,
+        permissions, seed,
     },
     cpus,
     document::{Document, Section},
@@ -34,6 +35,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let revision = revision(&document.section("placement"));
     let nodes = all(document.list("nodes"), self::node);
     let interfaces = all(document.list("interfaces"), self::link);
+    let egress = document.section("egress").or("interfaces", EgressInterfaces::All, egress);
     let fence = fence(&document.section("fence"));
     let sessions = sessions(&document.section("sessions"));
     let services = all(document.list("services"), service);
@@ -46,6 +48,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         revision: revision?,
         nodes: nodes?,
         interfaces: interfaces?,
+        egress: Egress { interfaces: egress? },
         fence: fence?,
         sessions: sessions?,
         services: services?,

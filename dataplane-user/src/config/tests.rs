@@ -61,6 +61,7 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.nodes[1].weight, 100);
     assert_eq!(config.nodes[1].interface, None);
     assert_eq!(config.interfaces[0].mode, Mode::Auto);
+    assert_eq!(config.egress.interfaces, EgressInterfaces::All);
     assert_eq!(config.fence.lease, Duration::from_secs(10));
     assert_eq!(config.fence.renew, Duration::from_secs(1));
     assert_eq!(config.fence.margin, Duration::from_millis(50));
@@ -131,6 +132,8 @@ protocol = "offset"
 id_length = 20
 id_offset = 255
 unknown = "open"
+[egress]
+interfaces = ["tun0", "eth1"]
 [fence]
 lease = "3s"
 renew = "200ms"
@@ -152,6 +155,8 @@ path = "/s"
     assert_eq!(config.cluster.hash_seed, u64::MAX);
     let protocol = Protocol::Offset { offset: 255, length: 20, unknown_opens: true };
     assert_eq!(config.services[1].protocol, protocol);
+    let named = vec!["tun0".to_owned(), "eth1".to_owned()];
+    assert_eq!(config.egress.interfaces, EgressInterfaces::Named(named));
     assert_eq!(config.fence.renew, Duration::from_millis(200));
     assert_eq!(config.sessions.capacity, 1 << 29);
     assert_eq!(config.sessions.cpus, [0, 2, 6]);
@@ -355,7 +360,16 @@ fn values_of_the_wrong_kind_or_out_of_range() {
     for (from, to, message) in cases {
         assert_eq!(with(from, to), message);
     }
+    const EGRESS: &str = "\"all\", or a list of interfaces' names such as [\"eth0\", \"tun0\"]";
     let cases = [
+        (
+            "[egress]\ninterfaces = \"none\"",
+            format!("28:14: `interfaces` is \"none\": it must be {EGRESS}"),
+        ),
+        (
+            "[egress]\ninterfaces = [\"a/b\"]",
+            format!("28:14: `interfaces` is [\"a/b\"]: it must be {EGRESS}"),
+        ),
         ("[fence]\nlease = 10", format!("28:9: `lease` is 10: {TIME}")),
         ("[fence]\nlease = \"10\"", format!("28:9: `lease` is \"10\": {TIME}")),
         (

@@ -205,10 +205,24 @@ impl Dataplane {
     }
 }
 
-/// Detaches the links that are pinned in a folder, except those that `keep` wants; it is given each
-/// pin's path and the index of the link's interface, 0 when that is gone. Returns the paths of those
-/// detached. What is no pinned XDP link stays.
-pub fn sweep(folder: &Path, keep: impl Fn(&Path, u32) -> bool) -> io::Result<Vec<PathBuf>> {
+/// Which links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum LinkKind {
+    /// Those of XDP programs.
+    Xdp = 6,
+    /// Those of the fence at egress.
+    Tcx = 11,
+}
+
+/// Detaches the links of a kind that are pinned in a folder, except those that `keep` wants; it is
+/// given each pin's path and the index of the link's interface, 0 when that is gone. Returns the
+/// paths of those detached. What is no such link stays.
+pub fn sweep(
+    folder: &Path,
+    kind: LinkKind,
+    keep: impl Fn(&Path, u32) -> bool,
+) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -218,7 +232,7 @@ pub fn sweep(folder: &Path, keep: impl Fn(&Path, u32) -> bool) -> io::Result<Vec
     for entry in entries {
         let path = entry?.path();
         let Ok(link) = OpenLink::at(&path) else { continue };
-        if let Some(ifindex) = link.ifindex()?
+        if let Some(ifindex) = link.ifindex(kind)?
             && !keep(&path, ifindex)
         {
             link.detach()?;
@@ -230,10 +244,10 @@ pub fn sweep(folder: &Path, keep: impl Fn(&Path, u32) -> bool) -> io::Result<Vec
 }
 
 /// A pinned link, opened for what aya does not offer.
-struct OpenLink(OwnedFd);
+pub(super) struct OpenLink(OwnedFd);
 
 impl OpenLink {
-    fn at(pin: &Path) -> io::Result<Self> {
+    pub(super) fn at(pin: &Path) -> io::Result<Self> {
         const BPF_OBJ_GET: libc::c_int = 7;
         #[repr(C)]
         struct Attributes {
@@ -250,11 +264,10 @@ impl OpenLink {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The index of the interface that an XDP link is on, 0 when that is gone; `None` for a link of
-    /// another kind (Linux 5.9).
-    fn ifindex(&self) -> io::Result<Option<u32>> {
+    /// The index of the interface that a link of a kind is on, 0 when that is gone; `None` for a link
+    /// of another kind (Linux 5.9).
+    pub(super) fn ifindex(&self, kind: LinkKind) -> io::Result<Option<u32>> {
         const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-        const BPF_LINK_TYPE_XDP: u32 = 6;
         #[repr(C)]
         struct Attributes {
             fd: u32,
@@ -281,12 +294,12 @@ impl OpenLink {
         // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; the kernel writes no more
         // than `length` bytes to `info`, where any bytes are valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-        Ok((info.kind == BPF_LINK_TYPE_XDP).then_some(info.ifindex))
+        Ok((info.kind == kind as u32).then_some(info.ifindex))
     }
 
     /// Takes the link off its interface at once. (Without this the kernel does so some time after
     /// the last descriptor and the pin are gone; until then the interface is busy.) Linux 5.9.
-    fn detach(&self) -> io::Result<()> {
+    pub(super) fn detach(&self) -> io::Result<()> {
         const BPF_LINK_DETACH: libc::c_int = 34;
         let mut fd = self.0.as_raw_fd() as u32;
         // SAFETY: BPF_LINK_DETACH takes the link's descriptor only.

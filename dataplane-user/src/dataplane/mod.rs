@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod clock;
 pub mod counters;
+pub mod egress;
 pub mod events;
 pub mod fence;
 pub mod grace;

@@ -32,6 +32,7 @@ mod care;
 mod error;
 mod events;
 mod interfaces;
+mod links;
 mod netlink;
 mod resolver;
 mod schedule;
@@ -46,6 +47,7 @@ use tokio::task::JoinHandle;
 
 pub use error::Error;
 pub use interfaces::{Interface, Interfaces, Peer, UnknownInterface, XdpProgram};
+pub use links::LinkChanges;
 
 use events::Events;
 use netlink::Netlink;

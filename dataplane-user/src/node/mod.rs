@@ -23,6 +23,7 @@ use crate::{
         services::Service,
         sessions::InsertError,
     },
+    egress::EgressFences,
 };
 use dataplane_ebpf::{
     table::{Entry, Place},
@@ -51,6 +52,8 @@ pub struct Node {
     pub fence: FenceKeeper,
     /// The interfaces that the program is attached to.
     pub attached: Vec<Attached>,
+    /// The interfaces that are fenced at egress.
+    pub egress: EgressFences,
     /// All nodes.
     pub peers: Vec<Peer>,
     /// What somebody should look at.
@@ -111,6 +114,7 @@ impl Node {
             dataplane,
             fence,
             attached: Vec::new(),
+            egress: EgressFences::default(),
             peers,
             warnings: Vec::new(),
             index,

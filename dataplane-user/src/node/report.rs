@@ -35,6 +35,7 @@ impl Node {
             capacity: self.dataplane.sessions.capacity(),
             cpus: self.cpus.clone(),
             interfaces: self.attached.iter().map(interface).collect(),
+            egress: self.egress.names(),
             nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
             services: self.services.iter().enumerate().map(|entry| self.service(entry)).collect(),
             warnings: self.warnings.clone(),

@@ -27,6 +27,7 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
         capacity,
         cpus,
         interfaces,
+        egress,
         nodes,
         services,
         warnings,
@@ -43,6 +44,11 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
     let mut rows = vec![row(["INTERFACE", "XDP"])];
     rows.extend(interfaces.iter().map(|link| row([&link.name, &link.mode])));
     print(&rows)?;
+    say!()?;
+    match &egress[..] {
+        [] => say!("no interface is fenced at egress")?,
+        names => say!("fenced at egress: {}", names.join(", "))?,
+    }
     say!()?;
     let mut rows = vec![row(["NODE", "ADDRESS", "NEXT HOP", "INTERFACE"])];
     for hop in &nodes {
