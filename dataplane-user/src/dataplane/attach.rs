@@ -232,7 +232,7 @@ pub fn sweep(
     for entry in entries {
         let path = entry?.path();
         let Ok(link) = OpenLink::at(&path) else { continue };
-        if let Some(ifindex) = link.ifindex(kind)?
+        if let Some(OnInterface { ifindex, .. }) = link.on_interface(kind)?
             && !keep(&path, ifindex)
         {
             link.detach()?;
@@ -241,6 +241,15 @@ pub fn sweep(
         }
     }
     Ok(swept)
+}
+
+/// Where a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnInterface {
+    /// The id of its program.
+    pub(super) program: u32,
+    /// The interface's index, 0 when that is gone.
+    pub(super) ifindex: u32,
 }
 
 /// A pinned link, opened for what aya does not offer.
@@ -264,9 +273,8 @@ impl OpenLink {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The index of the interface that a link of a kind is on, 0 when that is gone; `None` for a link
-    /// of another kind (Linux 5.9).
-    pub(super) fn ifindex(&self, kind: LinkKind) -> io::Result<Option<u32>> {
+    /// Where a link of a kind is; `None` for a link of another kind (Linux 5.9).
+    pub(super) fn on_interface(&self, kind: LinkKind) -> io::Result<Option<OnInterface>> {
         const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
         #[repr(C)]
         struct Attributes {
@@ -294,7 +302,8 @@ impl OpenLink {
         // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; the kernel writes no more
         // than `length` bytes to `info`, where any bytes are valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-        Ok((info.kind == kind as u32).then_some(info.ifindex))
+        let Info { program, ifindex, .. } = info;
+        Ok((info.kind == kind as u32).then_some(OnInterface { program, ifindex }))
     }
 
     /// Takes the link off its interface at once. (Without this the kernel does so some time after

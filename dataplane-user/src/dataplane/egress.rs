@@ -2,7 +2,7 @@
 
 use super::{
     Dataplane,
-    attach::{LinkKind, OpenLink},
+    attach::{LinkKind, OnInterface, OpenLink},
 };
 use crate::neighbours::Interface;
 use aya::programs::{
@@ -104,18 +104,17 @@ impl Dataplane {
         };
         let old = old_link(path).map_err(|error| fail(error.into()))?;
         let is_adopted = old.is_some();
-        if old == Some(interface.ifindex) {
+        // Nothing can be moved within the order; and the same program is not taken twice.
+        if old.is_some_and(|old| old.ifindex == interface.ifindex && is_first(&old, name)) {
             let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
             let link = SchedClassifierLink::try_from(FdLink::from(pinned))
                 .map_err(|error| fail(error.into()))?;
             let id = program.attach_to_link(link).map_err(|error| fail(error.into()))?;
             // The pin is still there: only the handle changed.
             program.take_link(id).map_err(|error| fail(error.into()))?;
-            if is_first(program, name) {
-                let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
-                let link = Link::Pinned { link, path: path.to_owned() };
-                return Ok(Fenced { interface: name.clone(), is_adopted, link });
-            }
+            let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
+            let link = Link::Pinned { link, path: path.to_owned() };
+            return Ok(Fenced { interface: name.clone(), is_adopted, link });
         }
         // The new one is there before the old one goes.
         let link = attach(program, name)?;
@@ -152,20 +151,18 @@ fn attach(
     program.take_link(id).map_err(fail)
 }
 
-/// Whether packets meet the program before any other; asking takes CAP_SYS_ADMIN, and whoever may
-/// not ask must not believe so.
-fn is_first(program: &SchedClassifier, interface: &str) -> bool {
+/// Whether packets meet a link before any other. Asking takes CAP_SYS_ADMIN, and whoever may not ask
+/// must not believe so.
+fn is_first(link: &OnInterface, interface: &str) -> bool {
     let programs = SchedClassifier::query_tcx(interface, TcAttachType::Egress);
-    let (Ok((_, programs)), Ok(own)) = (programs, program.info()) else {
-        return false;
-    };
-    programs.first().is_some_and(|first| first.id() == own.id())
+    programs
+        .is_ok_and(|(_, programs)| programs.first().is_some_and(|first| first.id() == link.program))
 }
 
-/// The interface of a pinned link, 0 if that is gone; `None` if there is no such pin.
-fn old_link(path: &Path) -> io::Result<Option<u32>> {
+/// Where a pinned link is, if there is one.
+fn old_link(path: &Path) -> io::Result<Option<OnInterface>> {
     match OpenLink::at(path) {
-        Ok(link) => link.ifindex(LinkKind::Tcx),
+        Ok(link) => link.on_interface(LinkKind::Tcx),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
