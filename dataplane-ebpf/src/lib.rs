@@ -23,6 +23,7 @@ pub mod encap;
 pub mod event;
 pub mod frame;
 pub mod icmp;
+pub mod limit;
 pub mod local;
 pub mod node;
 pub mod parse;

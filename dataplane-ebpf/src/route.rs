@@ -5,6 +5,7 @@ use crate::{
     dissect::{Dissected, Payload, dissect},
     encap::Forward,
     frame::Frame,
+    limit,
     local::{Identity, LocalRow},
     node::Address,
     parse::{Datagram, ETHERNET, IPV4, IPV6, Parsed, UDP, parse_frame, parse_ip},
@@ -261,6 +262,9 @@ impl<T: Tables> Packet<'_, T> {
         if epoch != fence.epoch() {
             return self.reject(Verdict::EntryEpoch);
         }
+        if self.service.kind == kind::CONTROL && !self.is_within_limit() {
+            return self.reject(Verdict::RateLimited);
+        }
         self.deliver(Verdict::Local, cpu as u32)
     }
 
@@ -329,9 +333,26 @@ impl<T: Tables> Packet<'_, T> {
         if cpus == 0 {
             return self.reject(Verdict::NoCpu);
         }
-        match self.tables.cpu((self.key.hash >> 32) as u32 % cpus) {
-            Some(cpu) => self.deliver(Verdict::New, cpu),
-            None => self.reject(Verdict::NoCpu),
+        let Some(cpu) = self.tables.cpu((self.key.hash >> 32) as u32 % cpus) else {
+            return self.reject(Verdict::NoCpu);
+        };
+        if !self.is_within_limit() {
+            return self.reject(Verdict::RateLimited);
+        }
+        self.deliver(Verdict::New, cpu)
+    }
+
+    /// Whether the source's prefix may send one more packet of this kind.
+    #[inline(always)]
+    fn is_within_limit(&self) -> bool {
+        let limit = self.service.limit;
+        if !limit.is_some() {
+            return true;
+        }
+        let ServiceRow { seed, kind, .. } = *self.service;
+        match self.tables.limit(limit::index(self.datagram.source, seed, kind)) {
+            Some(word) => limit.take(word, self.tables.jiffies()),
+            None => true,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Services: which address and port belongs to what, and how the wire id is found.
 
-use crate::node::Address;
+use crate::{limit::Limit, node::Address};
 
 /// Rows of the `SERVICES` map; a power of two.
 pub const SERVICE_ROWS: usize = 4096;
@@ -72,8 +72,11 @@ pub struct ServiceRow {
     pub unknown_opens: u8,
     /// See [`flag`].
     pub flags: u8,
+    /// How many packets of one source prefix are delivered: to a data port those that open a
+    /// session, to a control port all.
+    pub limit: Limit,
     /// Padding.
-    pub _pad: [u8; 30],
+    pub _pad: [u8; 20],
 }
 
 const _: () = assert!(size_of::<ServiceRow>() == 64);
@@ -91,7 +94,8 @@ impl ServiceRow {
         id_length: 0,
         unknown_opens: 0,
         flags: 0,
-        _pad: [0; 30],
+        limit: Limit::NONE,
+        _pad: [0; 20],
     };
 
     /// Whether packets to this address and port (network byte order) belong to the row.

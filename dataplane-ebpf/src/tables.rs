@@ -6,6 +6,7 @@ use crate::{
     service::{ServiceRow, row_index},
     slot::SlotWord,
     table::{Bucket, DetailRow, Found, Location},
+    word::MapWord,
 };
 
 /// The tables of a node. Every look-up is bounded; `None` means "no such row".
@@ -26,6 +27,8 @@ pub trait Tables {
     fn link(&self, link: u8) -> Option<&LinkRow>;
     /// The `index`th CPU that takes new sessions.
     fn cpu(&self, index: u32) -> Option<u32>;
+    /// A token bucket: one of [`crate::limit::LIMITS`].
+    fn limit(&self, index: u32) -> Option<&MapWord>;
     /// The time in jiffies.
     fn jiffies(&self) -> u64;
 }

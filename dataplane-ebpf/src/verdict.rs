@@ -123,6 +123,8 @@ Verdict, VERDICT_SLOTS {
     /// An ICMP error about a packet of a service that does not tell its session: left to the kernel
     /// of the node where it arrived.
     IcmpUnknown = 34 => "icmp-unknown",
+    /// Too many of its kind come from the same source prefix.
+    RateLimited = 35 => "rate-limited",
 }
 }
 

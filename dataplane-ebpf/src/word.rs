@@ -26,10 +26,36 @@ impl MapWord {
     pub const fn new(value: u64) -> Self {
         Self(Inner::new(value))
     }
+
+    /// Stores `new` if the word still holds `current`; `false`, and nothing is stored, if not. Atomic
+    /// between CPUs, and between programs and userspace (Linux 5.12).
+    #[inline(always)]
+    pub fn compare_exchange(&self, current: u64, new: u64) -> bool {
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut found = current;
+            // SAFETY: one instruction on an aligned word that the reference proves to be there; it
+            // compares r0 with the word, and leaves there what it found.
+            unsafe {
+                core::arch::asm!(
+                    "r0 = cmpxchg_64(r1 + 0, r0, r2)",
+                    inout("r0") found,
+                    in("r1") self.0.get(),
+                    in("r2") new,
+                );
+            }
+            found == current
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            use core::sync::atomic::Ordering::Relaxed;
+            self.0.compare_exchange(current, new, Relaxed, Relaxed).is_ok()
+        }
+    }
 }
 
 #[cfg(target_arch = "bpf")]
-// SAFETY: BPF programs only load these words, each with one 8-byte instruction.
+// SAFETY: each access is one 8-byte instruction.
 unsafe impl Sync for MapWord {}
 
 #[cfg(target_arch = "bpf")]

@@ -142,6 +142,18 @@ pub struct Service {
     /// What happens to packets of no known session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<&'static str>,
+    /// Session-opening packets a second from one source prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_rate: Option<u32>,
+    /// How many of them may come at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_burst: Option<u32>,
+    /// Packets a second to the control port from one source prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_rate: Option<u32>,
+    /// How many of them may come at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_burst: Option<u32>,
 }
 
 impl Service {
@@ -156,6 +168,10 @@ impl Service {
             id_length: None,
             id_offset: None,
             unknown: None,
+            new_rate: None,
+            new_burst: None,
+            control_rate: None,
+            control_burst: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use dataplane_ebpf::wire_id::{Key, mint};
 use dataplane_user::dataplane::attach::{Attached, Mode};
 use dataplane_user::dataplane::clock::{Jiffies, boottime, monotonic};
 use dataplane_user::dataplane::object::Object;
-use dataplane_user::dataplane::services::{Protocol, Service, rows};
+use dataplane_user::dataplane::services::{Limits, Protocol, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
 use ownership::{NodeIndex, Placement};
 use serde::Deserialize;
@@ -58,6 +58,7 @@ impl Rig {
             name: "rig".to_owned(),
             address,
             control_port: None,
+            limits: Limits::default(),
             protocol: Protocol::Native,
             cluster_seed: Config::of(cluster, node, &[]).cluster.hash_seed,
         };

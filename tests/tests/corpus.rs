@@ -361,9 +361,9 @@ fn agree_on_cut_packets(family: Family) -> Result<()> {
     with_kernel(family, |kernel| {
         let mut failures = Vec::new();
         for case in corpus(family).iter().filter(|case| case.typical) {
-            case.state.apply(&kernel.dataplane);
             let ingress = kernel.interfaces[0];
             for length in 0..case.frame.len().min(220) {
+                case.state.apply(&kernel.dataplane);
                 let tried = kernel
                     .agree(&case.frame[..length], ingress, 0, None)
                     .and_then(|done| {

@@ -1,6 +1,6 @@
 //! A hot local delivery for each protocol, and what else every packet meets.
 
-use dataplane_user::dataplane::services::{Protocol, Service};
+use dataplane_user::dataplane::services::{Limits, Protocol, Service};
 use jumpgate_benches::{
     packet::{VIP, VIP_V6, native_frame, tagged, udp_frame, udp_frame_v6},
     session::session,
@@ -33,6 +33,7 @@ pub fn services() -> Vec<Service> {
         name: format!("bench-{index}"),
         address,
         control_port: None,
+        limits: Limits::default(),
         protocol,
         cluster_seed: 7,
     };

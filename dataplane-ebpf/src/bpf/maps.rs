@@ -8,6 +8,7 @@ use aya_ebpf::{
     maps::{Array, CpuMap, PerCpuArray, ProgramArray, ReusePortSockArray},
 };
 use dataplane_ebpf::{
+    limit::LIMITS as LIMIT_WORDS,
     local::LocalRow,
     node::{LINKS as LINK_ROWS, LinkRow, NODES as NODE_ROWS, NodeRow},
     programs::PROGRAMS as PROGRAM_ROWS,
@@ -58,6 +59,10 @@ static LINKS: Array<LinkRow> = Array::with_max_entries(LINK_ROWS as u32, SHARED)
 /// The CPUs that take new sessions. Written once.
 #[map]
 static CPU_LIST: Array<u64> = Array::with_max_entries(CPU_ROWS, SHARED);
+
+/// Token buckets of source prefixes. Written by the XDP program.
+#[map]
+static LIMITS: Array<MapWord> = Array::with_max_entries(LIMIT_WORDS as u32, SHARED);
 
 /// The CPU queues. Filled by the daemon; a row lives as long as the program.
 #[map]
@@ -132,6 +137,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn cpu(&self, index: u32) -> Option<u32> {
         CPU_LIST.get(index).map(|cpu| *cpu as u32)
+    }
+
+    #[inline(always)]
+    fn limit(&self, index: u32) -> Option<&MapWord> {
+        LIMITS.get(index)
     }
 
     #[inline(always)]

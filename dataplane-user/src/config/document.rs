@@ -219,6 +219,11 @@ impl<'d, 'a> Section<'d, 'a> {
         self.entry(key).map_or(self.span.clone(), |(_, value)| value.span())
     }
 
+    /// A problem with a key's value.
+    pub(super) fn report_at(&self, key: &str, message: String) {
+        self.document.report(self.place(key), message);
+    }
+
     /// A problem with the section.
     pub(super) fn report(&self, message: String) {
         self.document.report(self.span.clone(), message);

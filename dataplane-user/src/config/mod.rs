@@ -9,6 +9,7 @@ mod cpus;
 mod document;
 mod error;
 mod hint;
+mod limits;
 mod schema;
 mod sections;
 #[cfg(test)]
@@ -190,6 +191,12 @@ pub struct Service {
     ///   with an unknown id does, `"reject"` (belongs to no session) or `"open"` (opens one);
     ///   default `"reject"`.
     pub protocol: services::Protocol,
+    /// How many packets of one source prefix (IPv4: /24, IPv6: /56) the node delivers: those that
+    /// open a session (`new_`), and those to the control port (`control_`); the rest is dropped and
+    /// counted. `new_rate`, `control_rate`: packets a second, 0 (no limit) to 1,000,000; default
+    /// 10,000. `new_burst`, `control_burst`: how many of them may come at once, 1 to 10 times the
+    /// rate; default as many as in a second. Each node counts for itself.
+    pub limits: services::Limits,
 }
 
 /// `[api]`: the Unix socket for applications and the command line.
@@ -289,6 +296,7 @@ impl Config {
             address: service.address,
             control_port: service.control_port,
             protocol: service.protocol,
+            limits: service.limits,
             cluster_seed: self.cluster.hash_seed,
         };
         (1..).zip(&self.services).map(row).collect()

@@ -9,6 +9,7 @@ use super::{
     },
     cpus,
     document::{Document, Section},
+    limits,
 };
 use crate::dataplane::{attach::Mode, services::Protocol};
 use dataplane_ebpf::wire_id::{ID_MAX, ID_MIN};
@@ -152,11 +153,14 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let port = section.required("port", advice, integer(1..=u16::MAX));
     let control_port = section.optional("control_port", integer(1..=u16::MAX));
     let protocol = protocol(section);
+    let has_control_port = !matches!(control_port, Some(None));
+    let limits = limits::read(section, has_control_port);
     Some(Service {
         name: name?,
         address: SocketAddr::new(address?, port?),
         control_port: control_port?,
         protocol: protocol?,
+        limits: limits?,
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::dataplane::services::Protocol;
+use crate::dataplane::services::{Limits, Protocol, Rate};
 use proptest::prelude::*;
 
 const EXAMPLE: &str = include_str!("../../../docs/jumpgate.toml");
@@ -134,6 +134,9 @@ id_offset = 255
 unknown = "open"
 [egress]
 interfaces = ["tun0", "eth1"]
+new_rate = 0
+control_rate = 200
+control_burst = 2000
 [fence]
 lease = "3s"
 renew = "200ms"
@@ -157,6 +160,8 @@ path = "/s"
     assert_eq!(config.services[1].protocol, protocol);
     let named = vec!["tun0".to_owned(), "eth1".to_owned()];
     assert_eq!(config.egress.interfaces, EgressInterfaces::Named(named));
+    let control = Some(Rate { rate: 200, burst: 2_000 });
+    assert_eq!(config.services()[1].limits, Limits { new: None, control });
     assert_eq!(config.fence.renew, Duration::from_millis(200));
     assert_eq!(config.sessions.capacity, 1 << 29);
     assert_eq!(config.sessions.cpus, [0, 2, 6]);
@@ -580,6 +585,26 @@ fn keys_of_other_protocols_are_refused() {
         with("\"native\"", "\"offset\"\nid_length = 4\nid_offset = 256\nunknown = \"opens\""),
         "28:13: `id_offset` is 256: it must be an integer from 0 to 255\n\
          29:11: `unknown` is \"opens\": it must be \"reject\" or \"open\"; did you mean \"open\"?"
+    );
+}
+
+#[test]
+fn a_burst_belongs_to_its_rate_and_a_control_rate_to_a_control_port() {
+    assert_eq!(
+        and("new_rate = 10\nnew_burst = 101\n"),
+        "28:13: `new_burst` is 101: it must be at most 100, 10 times `new_rate`"
+    );
+    assert_eq!(
+        and("new_rate = 0\nnew_burst = 1\n"),
+        "28:13: `new_burst` is 1: `new_rate` is 0, so there is no limit: remove it"
+    );
+    assert_eq!(
+        and("control_rate = 10\n"),
+        "27:1: `control_rate` is only for services with a `control_port`: remove it"
+    );
+    assert_eq!(
+        and("new_rate = 1000001\n"),
+        "27:12: `new_rate` is 1000001: it must be an integer from 0 to 1000000"
     );
 }
 

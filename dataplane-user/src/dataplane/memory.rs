@@ -3,6 +3,7 @@
 use super::region::{Region, Shared};
 use aya::{Ebpf, maps::Map};
 use dataplane_ebpf::{
+    limit::LIMITS,
     local::LocalRow,
     node::{LINKS, LinkRow, NODES, NodeRow},
     service::{SERVICE_ROWS, ServiceRow},
@@ -41,6 +42,8 @@ pub struct Memory {
     pub links: Region<LinkRow>,
     /// The CPUs that take new sessions.
     pub cpus: Region<u64>,
+    /// Token buckets of source prefixes.
+    pub limits: Region<MapWord>,
     jiffies: AtomicU64,
 }
 
@@ -57,6 +60,7 @@ impl Memory {
             nodes: Region::anonymous(NODES)?,
             links: Region::anonymous(LINKS)?,
             cpus: Region::anonymous(CPUS)?,
+            limits: Region::anonymous(LIMITS)?,
             jiffies: AtomicU64::new(0),
         })
     }
@@ -73,6 +77,7 @@ impl Memory {
             nodes: map(ebpf, "NODES", NODES)?,
             links: map(ebpf, "LINKS", LINKS)?,
             cpus: map(ebpf, "CPU_LIST", CPUS)?,
+            limits: map(ebpf, "LIMITS", LIMITS)?,
             jiffies: AtomicU64::new(0),
         })
     }
@@ -135,6 +140,10 @@ impl Tables for Memory {
 
     fn cpu(&self, index: u32) -> Option<u32> {
         self.cpus.get(index as usize).map(|cpu| *cpu as u32)
+    }
+
+    fn limit(&self, index: u32) -> Option<&MapWord> {
+        self.limits.get(index as usize)
     }
 
     fn jiffies(&self) -> u64 {

@@ -1,7 +1,8 @@
 //! From services as people configure them to the rows of the service table.
 
-use super::wire_address;
+use super::{clock::tick, wire_address};
 use dataplane_ebpf::{
+    limit::Limit,
     service::{ENCAP_PORT, ServiceRow, find_seed, kind, protocol},
     wire_id::{ID_MAX, ID_MIN},
 };
@@ -57,6 +58,25 @@ impl Protocol {
     }
 }
 
+/// How many packets of one source prefix the node delivers to a service; see
+/// [`dataplane_ebpf::limit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Those to the data port that open a session; `None`: all.
+    pub new: Option<Rate>,
+    /// Those to the control port; `None`: all.
+    pub control: Option<Rate>,
+}
+
+/// A rate, and how far it may be exceeded for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Packets a second in the long run, 1 to 1,000,000.
+    pub rate: u32,
+    /// Packets at once, 1 or more.
+    pub burst: u32,
+}
+
 /// A service of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -70,6 +90,8 @@ pub struct Service {
     pub control_port: Option<u16>,
     /// How its packets name their session.
     pub protocol: Protocol,
+    /// How many packets of one source prefix it takes.
+    pub limits: Limits,
     /// The cluster's hash seed.
     pub cluster_seed: u64,
 }
@@ -78,6 +100,13 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("services and the underlay need addresses and ports that differ, at most a few hundred")]
 pub struct Clash;
+
+impl Rate {
+    fn limit(self) -> Limit {
+        let tick = tick().expect("Linux has CLOCK_MONOTONIC_COARSE since 2.6.32");
+        Limit::new(self.rate, self.burst, tick)
+    }
+}
 
 impl Service {
     /// The hash seed of the service's wire ids: the same on every node.
@@ -94,6 +123,11 @@ impl Service {
                 (protocol::OFFSET, offset, unknown_opens)
             }
         };
+        let limit = match kind {
+            kind::DATA => self.limits.new,
+            kind::CONTROL => self.limits.control,
+            _ => None,
+        };
         let id_length = self.protocol.id_length();
         debug_assert!((ID_MIN..=ID_MAX).contains(&id_length));
         ServiceRow {
@@ -106,6 +140,7 @@ impl Service {
             id_offset,
             id_length: id_length as u8,
             unknown_opens: unknown_opens as u8,
+            limit: limit.map_or(Limit::NONE, Rate::limit),
             ..ServiceRow::EMPTY
         }
     }

@@ -442,6 +442,12 @@ fn conditions(service: &Service) -> Vec<Case> {
         let frame = to(service, payload).frame();
         Case::new(format!("{state:?}: {name}"), frame, service.index, verdict).when(state)
     };
+    let at_control_port = |name: &str, id: Vec<u8>, verdict| {
+        let port = service.control_port.expect("the service has one");
+        let frame = Packet { port, ..to(service, payload::control(&id)) }.frame();
+        Case::new(format!("Limited: control port, {name}"), frame, service.index, verdict)
+            .when(State::Limited)
+    };
     let here = payload::data(service, &id_of(service, Session::Here));
     let old = payload::data(service, &id_of(service, Session::OldEpoch));
     let row = payload::data(service, &id_of(service, Session::Row));
@@ -460,11 +466,20 @@ fn conditions(service: &Service) -> Vec<Case> {
         case("unknown", State::Shut, unknown, Verdict::NoSession),
         case("session of this node", State::NotReady, here.clone(), Verdict::NotReady),
         case("row", State::NotReady, row, Verdict::NotReady),
-        case("away", State::NotReady, away, Verdict::NotReady),
+        case("away", State::NotReady, away.clone(), Verdict::NotReady),
         case("no id", State::NotReady, Vec::new(), Verdict::NotReady),
         Case::new("NotReady: not for a service", elsewhere, 0, Verdict::Pass).when(State::NotReady),
-        case("opening", State::NoCpu, opening, Verdict::NoCpu),
-        case("session of this node", State::NoCpu, here, Verdict::Local),
+        case("opening", State::NoCpu, opening.clone(), Verdict::NoCpu),
+        case("session of this node", State::NoCpu, here.clone(), Verdict::Local),
+        case("opening", State::Limited, opening, Verdict::RateLimited),
+        case("session of this node", State::Limited, here, Verdict::Local),
+        case("away", State::Limited, away, Verdict::ForwardSlot),
+        at_control_port(
+            "session of this node",
+            id_of(service, Session::Here),
+            Verdict::RateLimited,
+        ),
+        at_control_port("no session", id_in(service, slot::HOME, 92), Verdict::NoSession),
     ]
 }
 

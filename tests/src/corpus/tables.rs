@@ -3,18 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
+use dataplane_ebpf::limit;
 use dataplane_ebpf::local::Fence;
 use dataplane_ebpf::node::{LinkRow, NextHop};
+use dataplane_ebpf::service::kind;
 use dataplane_ebpf::slot::SlotWord;
 use dataplane_ebpf::table::{Bucket, DetailRow, Entry, Location, Place, WAYS, bits_for};
 use dataplane_ebpf::tables::{Lookup, Tables, lookup};
 use dataplane_ebpf::wire_id::{Key, WireId, mint};
 use dataplane_ebpf::word::{MapWord, Word};
 use dataplane_user::dataplane::object::Object;
-use dataplane_user::dataplane::services::{Protocol, Service, rows};
+use dataplane_user::dataplane::services::{Limits, Protocol, Rate, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
 use ownership::NodeIndex;
 
+use super::from_clients::client;
 use crate::address::{Family, vip};
 
 /// How many wire ids the node's table is made for.
@@ -47,6 +50,9 @@ pub const REVISION: u32 = 10;
 pub const VERSION: u64 = 7;
 /// The version of every session that has moved away.
 pub const ROW_VERSION: u64 = 9;
+
+/// What every service takes from a source: a packet is never the second one.
+const RATE: Rate = Rate { rate: 1, burst: 1 };
 
 /// The MTU of the links.
 pub const MTU: usize = 1500;
@@ -194,6 +200,7 @@ pub fn services(family: Family) -> [Service; 5] {
             address: (vip(family), port).into(),
             control_port,
             protocol,
+            limits: Limits { new: Some(RATE), control: Some(RATE) },
             cluster_seed: 7,
         };
         index += 1;
@@ -343,6 +350,8 @@ pub enum State {
     NotReady,
     /// No CPU takes new sessions.
     NoCpu,
+    /// Every source has sent as much as it may.
+    Limited,
 }
 
 impl State {
@@ -356,5 +365,14 @@ impl State {
             bucket_bits: bits_for(SESSIONS),
             cpus: if self == Self::NoCpu { 0 } else { 1 },
         });
+        let until = if self == Self::Limited { u64::MAX / 2 } else { 0 };
+        for service in Family::ALL.into_iter().flat_map(services) {
+            let (client, _) = client(Family::of(service.address.ip()));
+            for kind in [kind::DATA, kind::CONTROL] {
+                let index = limit::index(wire_address(client), service.seed(), kind);
+                let word = dataplane.memory.limits.get(index as usize).expect("a word for each");
+                word.store(until);
+            }
+        }
     }
 }
