@@ -132,11 +132,11 @@ protocol = "offset"
 id_length = 20
 id_offset = 255
 unknown = "open"
-[egress]
-interfaces = ["tun0", "eth1"]
 new_rate = 0
 control_rate = 200
 control_burst = 2000
+[egress]
+interfaces = ["tun0", "eth1"]
 [fence]
 lease = "3s"
 renew = "200ms"
