@@ -14,6 +14,7 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod abi;
 pub mod admit;
 pub mod answer;
 mod checksum;
@@ -36,4 +37,5 @@ pub mod table;
 pub mod tables;
 pub mod verdict;
 pub mod wire_id;
+pub mod wire_id_row;
 pub mod word;

@@ -175,6 +175,16 @@ impl<W: Word> Bucket<W> {
         (0..WAYS as u8).filter(|&way| self.key(way).tag() == 0)
     }
 
+    /// Whether a way has no entry. For the writer only.
+    pub fn is_free(&self, way: u8) -> bool {
+        self.key(way).tag() == 0
+    }
+
+    /// Whether keys of this bucket lie in their second bucket, and in the stash. For the writer only.
+    pub fn overflows(&self) -> [bool; 2] {
+        [self.key(0).flag(), self.key(1).flag()]
+    }
+
     /// Puts an entry into a free way and returns what the writer must know of it.
     pub fn insert(&self, way: u8, tag: u64, bits: u64) -> Insert {
         let old = self.key(way);

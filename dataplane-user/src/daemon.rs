@@ -4,11 +4,13 @@ use crate::{
     api::{Server, ServerError},
     config::Config,
     dataplane::{
-        ClockError, Dataplane, LoadError, LoadOptions,
+        ClockError, Dataplane, LoadError, LoadOptions, Maps,
         attach::{AttachError, Attached, LinkKind, sweep},
         egress::EgressError,
         fence::FenceKeeper,
         object::Object,
+        pinned::{MapFolder, PinnedMapError},
+        predecessor::shut_pinned,
         services::{Clash, rows},
         wire_address,
     },
@@ -16,14 +18,21 @@ use crate::{
     neighbours::{
         Hop, Interfaces, LinkChanges, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep,
     },
-    node::{Node, Parts, Peer, StateError, StateFolder, answer, lock},
+    node::{
+        Incarnation, Node, Parts, Peer, Registry, StateError, StateFolder, answer, lock, recover,
+    },
     pins, preflight,
+    takeover::{self, LookError, Start},
 };
-use dataplane_ebpf::node::{LinkRow, NextHop};
-use ownership::placement::PlanError;
+use dataplane_ebpf::{
+    node::{LinkRow, NextHop},
+    table::bits_for,
+};
+use ownership::{Epoch, NodeIndex, placement::PlanError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -40,6 +49,9 @@ const LEARNING: Duration = Duration::from_millis(250);
 /// How often the programs' events are read.
 const EVENTS: Duration = Duration::from_millis(100);
 
+/// How long a next hop that an earlier daemon knew is believed while it is not found anew.
+const BELIEF: Duration = Duration::from_secs(5);
+
 /// The configured interfaces: index to link number and name.
 type Links = BTreeMap<u32, (u8, String)>;
 
@@ -52,6 +64,21 @@ pub enum StartError {
     /// About the node's state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// About what an earlier daemon left.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// About the maps' pins.
+    #[error(transparent)]
+    Pins(#[from] PinnedMapError),
+    /// Nothing can stay without pins.
+    #[error("--stay needs pins: set pins.enabled = true, or leave it out")]
+    StayWithoutPins,
+    /// About links or nodes that changed.
+    #[error("publishing links and nodes failed")]
+    Publish(#[source] io::Error),
+    /// About the boot's id.
+    #[error("reading the id of this boot failed")]
+    Boot(#[source] io::Error),
     /// About the kernel's interfaces, routes and neighbours.
     #[error("asking the kernel for its interfaces and routes failed")]
     Netlink(#[from] crate::neighbours::Error),
@@ -95,38 +122,61 @@ pub enum StartError {
 )]
 pub struct LostTrack(#[source] Option<crate::neighbours::Error>);
 
+/// How a daemon is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The program logs the verdict of every packet, at level "debug": for a test network, not under
+    /// load.
+    pub log_packets: bool,
+    /// It starts with new tables and in a new epoch, whatever an earlier daemon left.
+    pub fresh: bool,
+    /// When it ends, all that is pinned stays, and the lease runs on: for a successor.
+    pub stay: bool,
+}
+
 /// A running daemon.
 pub struct Daemon {
     config: Config,
+    options: Options,
     node: Arc<Mutex<Node>>,
     links: Links,
     next_hops: NextHops,
     new_links: JoinHandle<()>,
+    /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
+    believed: BTreeSet<NodeIndex>,
     _server: Server,
-    _state: StateFolder,
+    state: StateFolder,
 }
 
 impl Daemon {
-    /// Loads the data plane, opens the fence, attaches the program and listens. Needs root, and a
-    /// tokio runtime on a thread in the node's network namespace.
-    ///
-    /// With `log_packets` the program logs the verdict of every packet, at level "debug": for a test
-    /// network, not under load.
-    pub async fn start(config: Config, log_packets: bool) -> Result<Self, StartError> {
+    /// Loads the data plane or takes over that of an earlier daemon, opens the fence, attaches the
+    /// program and listens. Needs root, and a tokio runtime on a thread in the node's network
+    /// namespace.
+    pub async fn start(config: Config, options: Options) -> Result<Self, StartError> {
+        if options.stay && !config.pins.enabled {
+            return Err(StartError::StayWithoutPins);
+        }
         let new_links = LinkChanges::open()?;
         let interfaces = Interfaces::read().await?;
         let rows = link_rows(&config, &interfaces)?;
-        let links: Links = (0..)
-            .zip(&config.interfaces)
-            .map(|(link, interface)| (rows[link as usize].ifindex, (link, interface.name.clone())))
-            .collect();
-        // What needs privileges comes first, so that whoever lacks them reads of that. Loading
-        // touches no packet; the lock comes before anything that does.
-        let dataplane = load(&config, log_packets)?;
+        // What needs privileges comes first, so that whoever lacks them reads of that. The lock
+        // comes before anything that an earlier daemon left is looked at.
+        Dataplane::check()?;
         let state = StateFolder::open(&config.state.path, &config.node)?;
-        let epoch = state.next_epoch()?;
-        let mut node = build(&config, dataplane, &rows, &links, epoch)?;
-        if log_packets {
+        // Nobody is to be answered before the node is ready, though.
+        Server::check(&config.api.socket)?;
+        let load = load_options(&config, options.log_packets);
+        let start = takeover::look(&config, &state, &load, options.fresh)?;
+        let mut made = Made(None);
+        if let Start::New { folder, over_another } = &start {
+            made.0.clone_from(folder);
+            if *over_another {
+                tracing::warn!("the sessions of the daemon before this one end with its epoch");
+            }
+        }
+        let Loaded { dataplane, epoch, sessions } = load_or_adopt(&config, load, &state, &start)?;
+        let (mut node, links) = build(&config, dataplane, &rows, epoch, sessions)?;
+        if options.log_packets {
             node.dataplane.follow_log()?;
         }
         node.warnings = preflight::warnings(&config, &interfaces).await;
@@ -139,26 +189,40 @@ impl Daemon {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: links.keys().copied().collect(),
         };
-        // Before anything is attached. Nobody is to be answered before the node is ready, though.
-        Server::check(&config.api.socket)?;
         let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
-        learn(&mut node, &links, &mut next_hops).await;
+        let mut believed = believe(&mut node, &links);
+        learn(&mut node, &links, &mut next_hops, &mut believed).await;
         let name = node.name.clone();
-        match open(node, &config, &interfaces) {
+        match open(node, &config, &interfaces, &state, &start) {
             Ok((node, server)) => {
-                tracing::info!(node = name, %epoch, socket = %config.api.socket.display(), "ready");
+                made.0 = None;
+                let is_adopted = matches!(start, Start::Adopt { .. });
+                let socket = config.api.socket.display();
+                tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
+                let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
+                if let Err(error) = lock(&node).dataplane.forget_links_but(&keep) {
+                    tracing::warn!(%error, "links of before are not forgotten yet");
+                }
                 let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
+                    options,
                     node,
                     links,
                     next_hops,
                     new_links,
+                    believed,
                     _server: server,
-                    _state: state,
+                    state,
                 })
             }
             Err(error) => {
+                // What was recorded holds for whoever comes next, if its program is attached.
+                if is_left_attached(&config) {
+                    made.0 = None;
+                } else if made.0.is_some() {
+                    forget(&state);
+                }
                 stop(next_hops).await;
                 Err(error)
             }
@@ -166,13 +230,14 @@ impl Daemon {
     }
 
     /// Keeps the fence open and the next hops right until `stop` is ready; then shuts the fence
-    /// and takes everything out of the kernel.
+    /// and takes everything out of the kernel, or with [`Options::stay`] leaves everything there.
     ///
     /// # Errors
     /// When netlink fails. Then everything stays as it is: pinned programs go on forwarding for the
     /// next daemon to take over, and the fence shuts at its deadline.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LostTrack> {
         let mut stop_now = std::pin::pin!(stop);
+        let mut doubt = std::pin::pin!(tokio::time::sleep(BELIEF));
         let mut renew = tokio::time::interval(self.config.fence.renew);
         renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut events = tokio::time::interval(EVENTS);
@@ -183,20 +248,41 @@ impl Daemon {
                 () = &mut stop_now => break,
                 _ = renew.tick() => lock(&self.node).renew(),
                 _ = events.tick() => collect_events(&self.node),
+                () = &mut doubt, if !self.believed.is_empty() => {
+                    for node in std::mem::take(&mut self.believed) {
+                        let lost = NextHopChange { node, next_hop: None };
+                        follow(&mut lock(&self.node), &self.links, lost);
+                    }
+                }
                 change = self.next_hops.changed() => match change {
-                    Some(change) => follow(&mut lock(&self.node), &self.links, change),
+                    Some(change) => {
+                        self.believed.remove(&change.node);
+                        follow(&mut lock(&self.node), &self.links, change);
+                    }
                     None => return Err(LostTrack(self.next_hops.stop().await.err())),
                 },
             }
         }
-        tracing::info!("stopping");
         self.new_links.abort();
+        if self.options.stay {
+            // The whole lease for the successor.
+            lock(&self.node).renew();
+            tracing::info!("stopping; program, tables and lease stay for the next daemon");
+            self.next_hops.leave();
+            return Ok(());
+        }
+        tracing::info!("stopping");
         {
             let mut node = lock(&self.node);
             node.shut();
             detach(std::mem::take(&mut node.attached));
             node.egress.detach(true);
+            if let Some(folder) = node.dataplane.map_folder() {
+                remove(folder);
+            }
         }
+        forget(&self.state);
+        pins::tidy(&self.config);
         self::stop(self.next_hops).await;
         Ok(())
     }
@@ -206,6 +292,35 @@ fn collect_events(node: &Mutex<Node>) {
     if let Err(error) = lock(node).collect_events() {
         tracing::warn!(%error, "what was refused cannot be told");
     }
+}
+
+/// A folder of pins that this daemon made; removed unless something is attached to go with it.
+struct Made(Option<MapFolder>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0 {
+            remove(folder);
+        }
+    }
+}
+
+fn remove(folder: &MapFolder) {
+    if let Err(error) = folder.remove() {
+        let folder = folder.path().display();
+        tracing::error!(%folder, %error, "the tables' pins are still there: remove them");
+    }
+}
+
+fn forget(state: &StateFolder) {
+    if let Err(error) = state.forget_incarnation() {
+        tracing::error!(%error, "the record of this incarnation is still there");
+    }
+}
+
+/// Whether any link is pinned; also if that cannot be told.
+fn is_left_attached(config: &Config) -> bool {
+    config.pins.enabled && pins::has_links(config).unwrap_or(true)
 }
 
 async fn stop(next_hops: NextHops) {
@@ -219,11 +334,19 @@ fn open(
     mut node: Node,
     config: &Config,
     interfaces: &Interfaces,
+    state: &StateFolder,
+    start: &Start,
 ) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
+    // A successor relies on the record as soon as anything is attached.
+    record(&node, config, state)?;
     if let Err(error) = attach(&mut node, config, interfaces) {
-        give_up(&mut node);
+        give_up(&mut node, start);
         return Err(error);
     }
+    if let Err(error) = node.dataplane.retire_generations() {
+        tracing::warn!(%error, "what belonged to earlier programs is pinned still");
+    }
+    retire_folders(config, node.dataplane.map_folder());
     let node = Arc::new(Mutex::new(node));
     let handler = Arc::clone(&node);
     let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
@@ -232,15 +355,97 @@ fn open(
     match server {
         Ok(server) => Ok((node, server)),
         Err(error) => {
-            give_up(&mut lock(&node));
+            give_up(&mut lock(&node), start);
             Err(error.into())
         }
     }
 }
 
+/// Records this incarnation, if its tables are pinned.
+fn record(node: &Node, config: &Config, state: &StateFolder) -> Result<(), StartError> {
+    let Some(folder) = node.dataplane.map_folder() else {
+        return Ok(());
+    };
+    let (index, revision) = (config.this_node().index, config.revision.get());
+    let maps = node.dataplane.map_ids()?;
+    let incarnation = Incarnation::new(index, node.fence.epoch(), revision, folder.path(), maps);
+    state.record(&incarnation.map_err(StartError::Boot)?)?;
+    Ok(())
+}
+
+/// Shuts the fences of earlier incarnations and forgets their tables.
+fn retire_folders(config: &Config, ours: Option<&MapFolder>) {
+    let folders = pins::map_folders(config).unwrap_or_default();
+    for folder in folders.iter().filter(|folder| Some(*folder) != ours) {
+        if let Err(error) = shut_pinned(folder) {
+            let folder = folder.path().display();
+            tracing::warn!(%folder, %error, "an earlier fence could not be shut");
+        }
+        remove(folder);
+    }
+}
+
+/// What a node starts from.
+struct Loaded {
+    dataplane: Dataplane,
+    epoch: Epoch,
+    sessions: Registry,
+}
+
+fn load_or_adopt(
+    config: &Config,
+    options: LoadOptions,
+    state: &StateFolder,
+    start: &Start,
+) -> Result<Loaded, StartError> {
+    match start {
+        Start::New { folder, .. } => {
+            let maps = folder.as_ref().map_or(Maps::Unpinned, Maps::New);
+            let mut dataplane = Dataplane::load_with(options, maps)?;
+            publish_services(&mut dataplane, config)?;
+            Ok(Loaded { dataplane, epoch: state.next_epoch()?, sessions: Registry::new() })
+        }
+        Start::Adopt { incarnation, epoch, folder } => {
+            let mut dataplane = Dataplane::load_with(options, Maps::Adopted(folder))?;
+            takeover::check(&dataplane, config, incarnation)?;
+            let bits = bits_for(config.sessions.capacity);
+            let recovered = recover(&dataplane.memory, bits, &config.services(), *epoch);
+            dataplane.sessions = recovered.table;
+            let (sessions, removed) = (recovered.sessions, recovered.removed);
+            let version = &incarnation.version;
+            tracing::info!(%epoch, sessions = sessions.len(), version, "taken over");
+            if removed > 0 {
+                tracing::warn!(removed, "entries of requests that were not finished are removed");
+            }
+            Ok(Loaded { dataplane, epoch: *epoch, sessions })
+        }
+    }
+}
+
+/// Takes the next hops for known that an earlier daemon knew.
+fn believe(node: &mut Node, links: &Links) -> BTreeSet<NodeIndex> {
+    let mut believed = BTreeSet::new();
+    let others: BTreeSet<_> = node.others().collect();
+    for peer in node.peers.iter_mut().filter(|peer| others.contains(&peer.index)) {
+        let hop = node.dataplane.node(peer.index).next_hop();
+        if !hop.is_known() {
+            continue;
+        }
+        believed.insert(peer.index);
+        let link = links.values().find(|(link, _)| *link == hop.link());
+        peer.hop = link.map(|(_, name)| (hop.mac(), name.clone()));
+    }
+    believed
+}
+
 /// Waits until the way to every node is known, though not for long: a node may be down. A daemon
 /// that takes over from another would else drop what that one forwarded.
-async fn learn(node: &mut Node, links: &Links, next_hops: &mut NextHops) {
+async fn learn(
+    node: &mut Node,
+    links: &Links,
+    next_hops: &mut NextHops,
+    believed: &mut BTreeSet<NodeIndex>,
+) {
     let mut unknown: BTreeSet<_> = node.others().collect();
     let end = Instant::now() + LEARNING;
     while !unknown.is_empty() {
@@ -250,6 +455,7 @@ async fn learn(node: &mut Node, links: &Links, next_hops: &mut NextHops) {
         if change.next_hop.is_some() {
             unknown.remove(&change.node);
         }
+        believed.remove(&change.node);
         follow(node, links, change);
     }
 }
@@ -275,37 +481,37 @@ fn follow(node: &mut Node, links: &Links, change: NextHopChange) {
     }
 }
 
-fn load(config: &Config, log_packets: bool) -> Result<Dataplane, LoadError> {
-    Dataplane::load(LoadOptions {
+fn load_options(config: &Config, log_packets: bool) -> LoadOptions {
+    LoadOptions {
         object: Object::Daemon,
         sessions: config.sessions.capacity,
         cpus: config.sessions.cpus.clone(),
         queue: config.sessions.queue,
         log_packets,
-    })
+    }
 }
 
 fn build(
     config: &Config,
     mut dataplane: Dataplane,
     rows: &[LinkRow],
-    links: &Links,
-    epoch: ownership::Epoch,
-) -> Result<Node, StartError> {
+    epoch: Epoch,
+    sessions: Registry,
+) -> Result<(Node, Links), StartError> {
     let this = config.this_node();
     let services = config.services();
-    publish_services(&mut dataplane, config)?;
-    for (link, row) in rows.iter().enumerate() {
-        dataplane.set_link(link as u8, *row);
-    }
-    for node in config.nodes.iter().filter(|node| node.name != config.node) {
-        let allowed: Vec<u32> = links
+    let numbers = dataplane.publish_links(rows).map_err(StartError::Publish)?;
+    let names = config.interfaces.iter().map(|interface| interface.name.clone());
+    let links: Links =
+        rows.iter().map(|row| row.ifindex).zip(numbers.into_iter().zip(names)).collect();
+    let others = config.nodes.iter().filter(|node| node.name != config.node).map(|node| {
+        let allowed = links
             .iter()
-            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name))
-            .map(|(ifindex, _)| *ifindex)
-            .collect();
-        dataplane.set_node(node.index, node.address, &allowed);
-    }
+            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name));
+        (node.index, (node.address, allowed.map(|(ifindex, _)| *ifindex).collect()))
+    });
+    let others = others.collect();
+    dataplane.publish_nodes(&others).map_err(StartError::Publish)?;
     let fence = &config.fence;
     let jiffies = dataplane.jiffies()?;
     let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, jiffies);
@@ -324,8 +530,17 @@ fn build(
         peers: peers.collect(),
         services,
         cpus: config.sessions.cpus.clone(),
+        sessions,
     };
-    Ok(Node::new(parts, &config.placement()?))
+    let mut node = Node::new(parts, &config.placement()?);
+    let ended = node.end_moved();
+    if ended > 0 {
+        tracing::warn!(
+            ended,
+            "sessions have ended: the placement gives their slots to other nodes"
+        );
+    }
+    Ok((node, links))
 }
 
 fn publish_services(dataplane: &mut Dataplane, config: &Config) -> Result<(), Clash> {
@@ -378,7 +593,7 @@ fn fence_egress(
     interfaces: &Interfaces,
 ) -> Result<(), EgressError> {
     node.egress = EgressFences::new(config);
-    report(&pins::folder(config), node.egress.sweep(config, interfaces));
+    report(&pins::links(config), node.egress.sweep(config, interfaces));
     if let Err(errors) = node.egress.adjust(&mut node.dataplane, interfaces) {
         return Err(errors.into_iter().next().expect("at least one error"));
     }
@@ -402,7 +617,7 @@ fn sweep_pins(config: &Config, interfaces: &Interfaces) -> Result<(), UnknownInt
             wanted.insert(pins::path(config, &interface.name), ifindex);
         }
     }
-    let folder = pins::folder(config);
+    let folder = pins::links(config);
     let keep = |pin: &Path, ifindex| wanted.get(pin) == Some(&ifindex);
     report(&folder, sweep(&folder, LinkKind::Xdp, keep));
     Ok(())
@@ -424,9 +639,12 @@ fn report(folder: &Path, swept: std::io::Result<Vec<PathBuf>>) {
     }
 }
 
-/// After a failed start: takes away what it attached, and leaves what forwarded before it.
-fn give_up(node: &mut Node) {
-    node.shut();
+/// After a failed start: takes away what it attached, and leaves what forwarded before it; and in an
+/// epoch that it did not begin, the lease.
+fn give_up(node: &mut Node, start: &Start) {
+    if let Start::New { .. } = start {
+        node.shut();
+    }
     let attached = std::mem::take(&mut node.attached);
     detach(attached.into_iter().filter(|attached| !attached.is_adopted));
     node.egress.detach(false);

@@ -42,7 +42,7 @@ impl EgressFences {
                 Some(names.iter().chain(steered).cloned().collect())
             }
         };
-        let pins = config.pins.enabled.then(|| pins::folder(config));
+        let pins = config.pins.enabled.then(|| pins::links(config));
         Self { wanted, pins, fenced: BTreeMap::new() }
     }
 
@@ -114,7 +114,7 @@ impl EgressFences {
             wanted.extend(self.pin(&interface.name).map(|pin| (pin, interface.ifindex)));
         }
         let keep = |pin: &Path, ifindex| wanted.get(pin) == Some(&ifindex);
-        sweep(&pins::folder(config), LinkKind::Tcx, keep)
+        sweep(&pins::links(config), LinkKind::Tcx, keep)
     }
 
     /// Takes all fences away; those that were taken over only if `adopted` is set.

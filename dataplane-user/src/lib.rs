@@ -9,3 +9,4 @@ pub mod neighbours;
 pub mod node;
 pub mod pins;
 pub mod preflight;
+pub mod takeover;

@@ -47,15 +47,26 @@ impl Daemon {
     ///
     /// A node's second daemon finds the pins and the state of the first, and adds to its log.
     pub fn start(cluster: &Cluster, node: &Node, config: &Config) -> Result<Self> {
-        Self::start_binary(&binary()?, cluster, node, config)
+        Self::start_with(cluster, node, config, &[])
     }
 
-    /// [`Daemon::start`] with another binary, such as an older version.
+    /// [`Daemon::start`] with arguments besides, such as `--fresh`.
+    pub fn start_with(
+        cluster: &Cluster,
+        node: &Node,
+        config: &Config,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        Self::start_binary(&binary()?, cluster, node, config, arguments)
+    }
+
+    /// [`Daemon::start_with`] with another binary, such as another version.
     pub fn start_binary(
         binary: &Path,
         cluster: &Cluster,
         node: &Node,
         config: &Config,
+        arguments: &[&str],
     ) -> Result<Self> {
         let directory = cluster.scratch().join(node.name());
         fs::create_dir_all(&directory).context("making the node's directory")?;
@@ -68,6 +79,7 @@ impl Daemon {
         command
             .args(["run", "--config"])
             .arg(&file)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("sharing the log")?)
             .stderr(output);
@@ -134,7 +146,7 @@ impl Daemon {
         Ok(command)
     }
 
-    /// Lets it detach and end (SIGTERM), and waits for that.
+    /// Lets it detach (or stay, as it was told) and end (SIGTERM), and waits for that.
     pub fn stop(&mut self) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         let mut ended = None;

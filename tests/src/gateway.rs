@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use dataplane_user::api::Client;
+use dataplane_user::api::{Client, ClientError, OpenedSession};
 
 use crate::echo::{Opened, Place, SessionId, Sessions, pin_to, serve, shared_socket};
 use crate::netns::Namespace;
@@ -51,8 +51,13 @@ impl Gateway {
                     .add_socket(service, false, cpu.into(), socket.as_fd())
                     .with_context(|| format!("handing over {service}'s socket of CPU {cpu}"))?;
                 let place = Place { node: node.to_owned(), cpu };
-                let sessions =
-                    Granted { client, service: service.clone(), cpu, owners: HashMap::new() };
+                let sessions = Granted {
+                    daemon: daemon.to_owned(),
+                    client,
+                    service: service.clone(),
+                    cpu,
+                    owners: HashMap::new(),
+                };
                 let stop = Arc::clone(&stop);
                 gateway.threads.push(namespace.spawn_thread(move || {
                     pin_to(cpu)?;
@@ -79,16 +84,30 @@ impl Drop for Gateway {
 
 /// The sessions that the daemon has granted to one thread.
 struct Granted {
+    daemon: PathBuf,
     client: Client,
     service: String,
     cpu: u16,
     owners: HashMap<SessionId, (u32, u64)>,
 }
 
+impl Granted {
+    /// Opens a session, with the next daemon if there is another one by now.
+    fn ask(&mut self) -> Result<OpenedSession, ClientError> {
+        match self.client.open(&self.service, self.cpu.into()) {
+            Err(ClientError::HungUp | ClientError::Io(_)) => {
+                self.client = Client::connect(&self.daemon)?;
+                self.client.open(&self.service, self.cpu.into())
+            }
+            result => result,
+        }
+    }
+}
+
 impl Sessions for Granted {
     fn open(&mut self, _random: &SessionId, _client: SocketAddr) -> Option<Opened> {
         // A refusal leaves the client without an answer; it asks again.
-        let opened = self.client.open(&self.service, self.cpu.into()).ok()?;
+        let opened = self.ask().ok()?;
         let session: ownership::SessionId = opened.session.parse().ok()?;
         let (session, owner) = (session.bytes(), (opened.epoch, opened.version));
         self.owners.insert(session, owner);

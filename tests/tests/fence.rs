@@ -145,7 +145,7 @@ fn a_stopped_daemon_delivers_until_its_deadline_and_forwards_beyond_it() -> Resu
 }
 
 #[test]
-fn a_killed_daemon_delivers_until_its_deadline_and_its_successor_starts_anew() -> Result<()> {
+fn a_killed_daemon_delivers_until_its_deadline_and_a_fresh_successor_starts_anew() -> Result<()> {
     require_root!();
     let mut scene = Scene::new(true)?;
     let epoch = scene.fleet.status(0)?.epoch;
@@ -159,7 +159,7 @@ fn a_killed_daemon_delivers_until_its_deadline_and_its_successor_starts_anew() -
     fleet.gateways.remove(0);
     // Packets go on entering at node a while the second daemon takes the pinned program's place.
     let starting = thread::scope(|scope| -> Result<Daemon> {
-        let second = scope.spawn(|| Daemon::start(cluster, node, &config));
+        let second = scope.spawn(|| Daemon::start_with(cluster, node, &config, &["--fresh"]));
         while !second.is_finished() {
             swarm.send();
             swarm.receive_for(Duration::from_millis(1))?;

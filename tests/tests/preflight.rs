@@ -129,7 +129,7 @@ fn a_pinned_program_in_another_mode_than_configured_is_a_warning() -> Result<()>
     let (text, is_fine) = check(&cluster, &config)?;
     ensure!(is_fine);
     let start = "warning   eth0: attached program: Jumpgate's own, pinned at ";
-    assert_finds(&text, start, "`rm /sys/fs/bpf/jumpgate/a/eth0`");
+    assert_finds(&text, start, "`rm /sys/fs/bpf/jumpgate/a/links/eth0`");
     config.interfaces[0].mode = "auto";
     let (text, _) = check(&cluster, &config)?;
     ensure!(text.contains("ok        eth0: attached program: "), "{text}");

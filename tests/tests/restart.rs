@@ -1,4 +1,4 @@
-//! A daemon that ends leaves nothing behind, and the next one takes over in a new epoch.
+//! A daemon that ends leaves nothing behind; one that is killed leaves what the next one takes over.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -46,7 +46,7 @@ fn two_links() -> Result<(Cluster, Config)> {
 
 /// Where a link of node a is pinned.
 fn pin(link: &str) -> String {
-    format!("{BPFFS}/jumpgate/a/{link}")
+    format!("{BPFFS}/jumpgate/a/links/{link}")
 }
 
 /// Where the links of a node are pinned: steering and fence of each.
@@ -63,8 +63,15 @@ fn rename(node: &Node, from: &str, to: &str) -> Result<()> {
     batch.run(node.namespace())
 }
 
-/// What is pinned on a node's bpffs.
+/// The links that are pinned on a node's bpffs.
 fn pins(node: &Node) -> Result<Vec<String>> {
+    let mut pins = all_pins(node)?;
+    pins.retain(|path| !path.contains("/jumpgate/a/maps/v1-"));
+    Ok(pins)
+}
+
+/// What is pinned on a node's bpffs.
+fn all_pins(node: &Node) -> Result<Vec<String>> {
     fn walk(folder: &Path, found: &mut Vec<String>) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -107,11 +114,12 @@ fn sigterm_takes_everything_out_of_the_kernel() -> Result<()> {
     ensure!(swarm.settle(PATIENCE)?, "{:?}", swarm.counts());
     ensure!(program(node)?.is_some());
     ensure!(pins(node)? == pins_of(&["eth0"]), "{:?}", pins(node)?);
+    ensure!(all_pins(node)?.len() > 5, "{:?}", all_pins(node)?);
     ensure!(fleet.daemons[0].socket().exists());
 
     fleet.daemons[0].stop()?;
     ensure!(program(node)?.is_none(), "the program is still on eth0");
-    ensure!(pins(node)?.is_empty(), "{:?}", pins(node)?);
+    ensure!(all_pins(node)?.is_empty(), "{:?}", all_pins(node)?);
     ensure!(!fleet.daemons[0].socket().exists(), "the socket is still there");
 
     // The application is still there, but gets nothing any more.
@@ -124,29 +132,29 @@ fn sigterm_takes_everything_out_of_the_kernel() -> Result<()> {
 }
 
 #[test]
-fn every_daemon_of_a_node_has_a_higher_epoch() -> Result<()> {
+fn a_new_epoch_begins_after_a_daemon_that_ended_and_with_one_that_is_told_to() -> Result<()> {
     require_root!();
     let cluster = Cluster::builder().nodes(1).build()?;
     let node = &cluster.nodes()[0];
     let config = fleet::config(&cluster, node, &Options::default());
     let mut epochs = Vec::new();
     let mut programs = Vec::new();
-    for round in 0..3 {
-        let mut daemon = Daemon::start(&cluster, node, &config)?;
+    // How each is told to start, and how it ends.
+    for (arguments, ends) in [(&[][..], true), (&[], false), (&[], false), (&["--fresh"], false)] {
+        let mut daemon = Daemon::start_with(&cluster, node, &config, arguments)?;
         let mut api = Api::connect(daemon.socket())?;
         epochs.push(api.status()?.epoch);
         programs.extend(program(node)?);
-        // However it ends.
-        if round == 0 {
+        if ends {
             daemon.stop()?;
         } else {
             daemon.kill()?;
             ensure!(program(node)? == programs.last().copied(), "the pin keeps the program");
         }
     }
-    ensure!(epochs == [1, 2, 3], "{epochs:?}");
+    ensure!(epochs == [1, 2, 2, 3], "{epochs:?}");
     programs.dedup();
-    ensure!(programs.len() == 3, "each daemon brings its own program: {programs:?}");
+    ensure!(programs.len() == 4, "each daemon brings its own program: {programs:?}");
     Ok(())
 }
 
@@ -231,7 +239,9 @@ fn a_program_left_on_a_link_that_is_configured_no_longer_is_taken_off() -> Resul
 
         config.interfaces.pop();
         config.pins.enabled = Some(pins_stay);
-        let daemon = Daemon::start(&cluster, node, &config)?;
+        // Tables cannot be taken over without a pin.
+        let arguments: &[&str] = if pins_stay { &[] } else { &["--fresh"] };
+        let daemon = Daemon::start_with(&cluster, node, &config, arguments)?;
         Api::connect(daemon.socket())?.status()?;
         ensure!(program_on(node, "eth1")?.is_none(), "the program is still on eth1");
         ensure!(program(node)?.is_some());
@@ -241,6 +251,7 @@ fn a_program_left_on_a_link_that_is_configured_no_longer_is_taken_off() -> Resul
             false => vec![],
         };
         ensure!(pins(node)? == expected, "{:?}", pins(node)?);
+        ensure!(pins_stay || all_pins(node)?.is_empty(), "{:?}", all_pins(node)?);
         ensure!(daemon.log().contains("an earlier daemon's program was left there: detached"));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A daemon that takes over from one that was killed: the old epoch ends there and then.
+//! A daemon that starts afresh after one that was killed: the old epoch ends there and then.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -48,7 +48,8 @@ fn sockets_that_were_not_handed_over_get_nothing_more_under_the_old_lease() -> R
     // The lease of the dead daemon, 10 seconds long, goes on.
     ensure!(is_answered(&cluster, node, session)?, "a crash alone ends nothing");
 
-    let successor = Daemon::start(&cluster, node, &fleet::config(&cluster, node, &options))?;
+    let config = fleet::config(&cluster, node, &options);
+    let successor = Daemon::start_with(&cluster, node, &config, &["--fresh"])?;
     let status = Api::connect(successor.socket())?.status()?;
     ensure!(status.epoch == 2 && status.fence_open_ms > 0, "{status:?}");
     ensure!(!is_answered(&cluster, node, session)?, "the old epoch still delivers");

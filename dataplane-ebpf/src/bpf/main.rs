@@ -22,6 +22,8 @@ mod probe;
 #[cfg(target_arch = "bpf")]
 mod select;
 #[cfg(target_arch = "bpf")]
+mod sockets;
+#[cfg(target_arch = "bpf")]
 mod too_big;
 
 #[cfg(target_arch = "bpf")]

@@ -1,11 +1,12 @@
 //! The maps. Userspace writes all of them through shared memory and the programs only read them,
 //! but for the counters and the two that the kernel keeps itself.
 
+use crate::sockets::SocketArray;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, CpuMap, PerCpuArray, ProgramArray, ReusePortSockArray},
+    maps::{Array, CpuMap, PerCpuArray, ProgramArray},
 };
 use dataplane_ebpf::{
     limit::LIMITS as LIMIT_WORDS,
@@ -17,6 +18,7 @@ use dataplane_ebpf::{
     table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
     tables::Tables,
     verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
+    wire_id_row::WireIdRow,
     word::{MapWord, Word},
 };
 
@@ -48,6 +50,11 @@ static SESSIONS: Array<Bucket> = Array::with_max_entries(buckets(*BUCKET_BITS.st
 static DETAILS: Array<DetailRow> =
     Array::with_max_entries(buckets(*BUCKET_BITS.start()) * WAYS as u32, SHARED);
 
+/// The wire ids behind the session table, a row for each of its ways: for the daemon's successor.
+#[map]
+static WIRE_IDS: Array<WireIdRow> =
+    Array::with_max_entries(buckets(*BUCKET_BITS.start()) * WAYS as u32, SHARED);
+
 /// The nodes. Written once, but for the next hop and the epoch, which are words of their own.
 #[map]
 static NODES: Array<NodeRow> = Array::with_max_entries(NODE_ROWS as u32, SHARED);
@@ -70,9 +77,9 @@ static CPUS: CpuMap = CpuMap::with_max_entries(CPU_ROWS, 0);
 
 /// The applications' sockets: two groups for each service (data, control), one socket a CPU. A
 /// row lives until its socket closes.
-#[map]
-static SOCKETS: ReusePortSockArray =
-    ReusePortSockArray::with_max_entries(SERVICE_COUNT as u32 * 2 * CPU_ROWS, 0);
+#[unsafe(link_section = "maps")]
+#[unsafe(export_name = "SOCKETS")]
+static SOCKETS: SocketArray = SocketArray::with_max_entries(SERVICE_COUNT as u32 * 2 * CPU_ROWS);
 
 /// The programs for rare packets, of the same build as the one that calls them. Filled before that
 /// one is attached; a row lives as long as it.
@@ -166,7 +173,7 @@ pub fn select_socket(
     cpu: u32,
 ) -> bool {
     let group = service as u32 * 2 + control as u32;
-    cpu < CPU_ROWS && SOCKETS.select_reuseport(ctx, group * CPU_ROWS + cpu).is_ok()
+    cpu < CPU_ROWS && SOCKETS.select(ctx, group * CPU_ROWS + cpu)
 }
 
 /// Counts a packet's verdict.

@@ -1,6 +1,10 @@
 //! Attaching the XDP program to interfaces, and what can be in the way.
 
-use super::{Dataplane, predecessor::shut_fence};
+use super::{
+    Dataplane,
+    bpf::{self, open_pin},
+    predecessor::shut_fence,
+};
 use crate::neighbours::Interface;
 use aya::programs::{
     ProgramError, XdpMode,
@@ -8,12 +12,8 @@ use aya::programs::{
     xdp::XdpLink,
 };
 use std::{
-    ffi::CString,
     fs, io,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -168,8 +168,10 @@ impl Dataplane {
             path: path.to_owned(),
             source,
         };
-        // Its epoch ends here, not only for XDP: sockets still have its selector.
-        if let Some(Err(error)) = interface.xdp.map(|program| shut_fence(program.id)) {
+        // Where it has tables of its own its epoch ends here, and not only for XDP: sockets still
+        // have its selector.
+        let ours = self.local_id();
+        if let Some(Err(error)) = interface.xdp.map(|program| shut_fence(program.id, ours)) {
             tracing::warn!(
                 %error,
                 "the earlier daemon's fence could not be shut: sockets that applications do not \
@@ -257,33 +259,13 @@ pub(super) struct OpenLink(OwnedFd);
 
 impl OpenLink {
     pub(super) fn at(pin: &Path) -> io::Result<Self> {
-        const BPF_OBJ_GET: libc::c_int = 7;
-        #[repr(C)]
-        struct Attributes {
-            path: u64,
-            fd: u32,
-            flags: u32,
-        }
-        let path = CString::new(pin.as_os_str().as_bytes())?;
-        let mut attributes = Attributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-        // SAFETY: the attributes are those of BPF_OBJ_GET; the path ends with a zero byte and
-        // outlives the call.
-        let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
-        // SAFETY: the kernel has just made the descriptor for us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        open_pin(pin).map(Self)
     }
 
     /// Where a link of a kind is; `None` for a link of another kind (Linux 5.9).
     pub(super) fn on_interface(&self, kind: LinkKind) -> io::Result<Option<OnInterface>> {
-        const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-        #[repr(C)]
-        struct Attributes {
-            fd: u32,
-            length: u32,
-            info: u64,
-        }
         /// The start of the kernel's `bpf_link_info`.
-        #[derive(Default)]
+        #[derive(Clone, Copy, Default)]
         #[repr(C)]
         struct Info {
             kind: u32,
@@ -294,14 +276,7 @@ impl OpenLink {
             _rest: u32,
         }
         let mut info = Info::default();
-        let mut attributes = Attributes {
-            fd: self.0.as_raw_fd() as u32,
-            length: size_of::<Info>() as u32,
-            info: (&raw mut info) as u64,
-        };
-        // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; the kernel writes no more
-        // than `length` bytes to `info`, where any bytes are valid.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+        bpf::info(self.0.as_fd(), &mut info)?;
         let Info { program, ifindex, .. } = info;
         Ok((info.kind == kind as u32).then_some(OnInterface { program, ifindex }))
     }
@@ -312,21 +287,8 @@ impl OpenLink {
         const BPF_LINK_DETACH: libc::c_int = 34;
         let mut fd = self.0.as_raw_fd() as u32;
         // SAFETY: BPF_LINK_DETACH takes the link's descriptor only.
-        unsafe { bpf(BPF_LINK_DETACH, &mut fd) }.map(drop)
+        unsafe { bpf::bpf(BPF_LINK_DETACH, &mut fd) }.map(drop)
     }
-}
-
-/// Calls bpf(2).
-///
-/// # Safety
-/// The attributes must be those of the command, and their pointers must hold for it.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: the kernel reads and writes no more than the given size; the caller answers for the
-    // rest.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
 
 impl Attached {

@@ -10,6 +10,7 @@ use dataplane_ebpf::{
     slot::{SLOTS, SlotWord},
     table::{Bucket, DetailRow, WAYS, buckets},
     tables::Tables,
+    wire_id_row::WireIdRow,
     word::{MapWord, Word},
 };
 use std::{
@@ -36,6 +37,8 @@ pub struct Memory {
     pub sessions: Region<Bucket>,
     /// A row for each way of the session table.
     pub details: Region<DetailRow>,
+    /// The wire id of each way of the session table.
+    pub wire_ids: Region<WireIdRow>,
     /// See [`NodeRow`]; the index is the node's.
     pub nodes: Region<NodeRow>,
     /// See [`LinkRow`].
@@ -57,6 +60,7 @@ impl Memory {
             slots: Region::anonymous(SLOTS)?,
             sessions: Region::anonymous(buckets)?,
             details: Region::anonymous(buckets * WAYS)?,
+            wire_ids: Region::anonymous(buckets * WAYS)?,
             nodes: Region::anonymous(NODES)?,
             links: Region::anonymous(LINKS)?,
             cpus: Region::anonymous(CPUS)?,
@@ -74,6 +78,7 @@ impl Memory {
             slots: map(ebpf, "SLOTS", SLOTS)?,
             sessions: map(ebpf, "SESSIONS", buckets)?,
             details: map(ebpf, "DETAILS", buckets * WAYS)?,
+            wire_ids: map(ebpf, "WIRE_IDS", buckets * WAYS)?,
             nodes: map(ebpf, "NODES", NODES)?,
             links: map(ebpf, "LINKS", LINKS)?,
             cpus: map(ebpf, "CPU_LIST", CPUS)?,

@@ -1,25 +1,31 @@
 //! The loaded programs and their tables: everything of the daemon that touches the kernel's side.
 
 pub mod attach;
+mod bpf;
 pub mod clock;
 pub mod counters;
 pub mod egress;
 pub mod events;
 pub mod fence;
 pub mod grace;
+pub mod links;
 pub mod memory;
 pub mod object;
+pub mod pinned;
 pub mod predecessor;
 pub mod probe;
+pub mod recovery;
 pub mod region;
 pub mod services;
 pub mod sessions;
+pub mod shape;
 pub mod simulate;
+mod socket_array;
 pub mod sockets;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CpuMap, MapData, MapError, ProgramArray, ReusePortSockArray},
+    maps::{CpuMap, Map, MapData, MapError, ProgramArray},
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -27,21 +33,25 @@ use clock::{Jiffies, tick};
 use counters::Counters;
 use dataplane_ebpf::{
     local::Identity,
-    node::{Address, LINKS, LinkRow, NodeRow},
+    node::{Address, NodeRow},
     programs,
-    service::ServiceRow,
+    service::{SERVICE_ROWS, ServiceRow},
     slot::SlotWord,
-    table::{Entry, WAYS, bits_for, buckets},
+    table::{Entry, bits_for},
     wire_id::Key,
+    wire_id_row::Registered,
     word::Word,
 };
 use events::EventRing;
 use memory::{CPUS, Memory};
 use object::Object;
 use ownership::{NodeIndex, Placement};
+use pinned::{MapFolder, PinError};
 use probe::Probe;
 use sessions::{InsertError, SessionTable};
-use std::{io, net::IpAddr, time::Duration};
+use shape::{Owner, Shape};
+use socket_array::SocketArray;
+use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, time::Duration};
 use thiserror::Error;
 
 /// How to load the programs.
@@ -105,6 +115,30 @@ pub enum LoadError {
     /// Mapping the tables failed.
     #[error("mapping the tables into memory failed")]
     Memory(#[from] io::Error),
+    /// The maps could not be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+/// Where the maps of loaded programs come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Maps<'a> {
+    /// They are new and end with this process and what it has attached.
+    Unpinned,
+    /// They are new, and pinned in this folder for a successor.
+    New(&'a MapFolder),
+    /// They are a predecessor's, in this folder. Whoever loads has verified them, and holds the
+    /// node's lock.
+    Adopted(&'a MapFolder),
+}
+
+impl<'a> Maps<'a> {
+    fn folder(self) -> Option<&'a MapFolder> {
+        match self {
+            Self::Unpinned => None,
+            Self::New(folder) | Self::Adopted(folder) => Some(folder),
+        }
+    }
 }
 
 /// Levels of aya-log: all up to "debug", and none.
@@ -130,30 +164,60 @@ pub struct Dataplane {
     /// What the probe object has besides.
     pub probe: Option<Probe>,
     options: LoadOptions,
-    sockets: ReusePortSockArray<MapData>,
+    sockets: SocketArray,
     /// Keeps the CPU queues alive.
     _cpus: CpuMap<MapData>,
     /// Keeps the programs in it: the kernel takes them out with the last descriptor.
     _programs: ProgramArray<MapData>,
+    pins: Option<Pins>,
     ebpf: Ebpf,
 }
 
+/// What this process has pinned or found pinned.
+struct Pins {
+    folder: MapFolder,
+    maps: BTreeMap<String, (Owner, Shape)>,
+    /// The pins of the maps that belong to these programs alone.
+    generation: Vec<PathBuf>,
+}
+
 impl Dataplane {
+    /// Whether this process could load programs: whoever lacks something reads of that before
+    /// anything is touched.
+    pub fn check() -> Result<(), LoadError> {
+        Object::Daemon.bytes().ok_or(LoadError::NoObject)?;
+        check_kernel()?;
+        // A kind of map that takes privileges under every sysctl.
+        let cpumap = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_CPUMAP as u32;
+        let map = aya_obj::Map::new_from_params(cpumap, 4, 4, 1, 0);
+        MapData::create(map, "check", None).map(drop).map_err(|error| privilege(error.into()))
+    }
+
     /// Loads the programs and maps their tables. The node stays "not ready" until
     /// [`Dataplane::set_identity`]. Needs root.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+        Self::load_with(options, Maps::Unpinned)
+    }
+
+    /// Loads the programs on maps that are pinned.
+    pub fn load_with(options: LoadOptions, maps: Maps<'_>) -> Result<Self, LoadError> {
         let bytes = options.object.bytes().ok_or(LoadError::NoObject)?;
         check_kernel()?;
         let bits = bits_for(options.sessions);
-        let cpu_queues = options.cpus.iter().max().map_or(1, |last| last + 1);
         let log_level: u8 = if options.log_packets { LOG_DEBUG } else { LOG_NOTHING };
+        let sizes = shape::sizes(&options);
+        let shapes = shape::maps(&options)?;
         let mut loader = EbpfLoader::new();
-        loader
-            .map_max_entries("SESSIONS", buckets(bits))
-            .map_max_entries("DETAILS", buckets(bits) * WAYS as u32)
-            // The kernel refuses more queues than it was built for CPUs.
-            .map_max_entries("CPUS", cpu_queues)
-            .override_global(aya_log::LEVEL, &log_level, true);
+        loader.override_global(aya_log::LEVEL, &log_level, true);
+        for (name, size) in sizes {
+            loader.map_max_entries(name, size);
+        }
+        if let Some(folder) = maps.folder() {
+            folder.create()?;
+            for (name, _) in shapes.iter().filter(|(_, (owner, _))| *owner == Owner::Node) {
+                loader.map_pin_path(name, folder.pin(name));
+            }
+        }
         if options.object == Object::Probe {
             loader.map_max_entries("RANDOM", 1 << bits);
         }
@@ -162,9 +226,22 @@ impl Dataplane {
         let probe = Probe::of_maps(&ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
         let events = EventRing::of_maps(&mut ebpf)?;
-        let sockets = ReusePortSockArray::try_from(take_map(&mut ebpf, "SOCKETS")?)?;
+        let pins = match maps.folder() {
+            None => None,
+            Some(folder) => {
+                let generation = folder.pin_generation(&ebpf, &shapes)?;
+                Some(Pins { folder: folder.clone(), maps: shapes, generation })
+            }
+        };
+        let sockets = match take_map(&mut ebpf, "SOCKETS")? {
+            Map::ReusePortSockArray(map) => map,
+            _ => return Err(MapError::InvalidName { name: "SOCKETS".to_owned() }.into()),
+        };
+        let sockets = SocketArray::new(sockets);
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
-        for &cpu in &options.cpus {
+        let is_new = !matches!(maps, Maps::Adopted(_));
+        // A queue that is set anew loses what is in it.
+        for &cpu in options.cpus.iter().filter(|_| is_new) {
             cpus.set(cpu, options.queue, None, 0).map_err(|error| LoadError::Cpu { cpu, error })?;
         }
         for name in ["jumpgate", "clock"] {
@@ -193,12 +270,42 @@ impl Dataplane {
             sockets,
             _cpus: cpus,
             _programs: programs,
+            pins,
             ebpf,
         };
-        for (index, cpu) in dataplane.options.cpus.clone().into_iter().enumerate().take(CPUS) {
+        let list = dataplane.options.cpus.clone();
+        for (index, cpu) in list.into_iter().enumerate().take(CPUS).filter(|_| is_new) {
             dataplane.memory.cpus.set(index, cpu as u64);
         }
         Ok(dataplane)
+    }
+
+    /// The ids of the pinned maps, by name; none without pins.
+    pub fn map_ids(&self) -> Result<BTreeMap<String, u32>, pinned::PinnedMapError> {
+        let Some(Pins { folder, maps, .. }) = &self.pins else {
+            return Ok(BTreeMap::new());
+        };
+        let shared = maps.iter().filter(|(_, (owner, _))| *owner == Owner::Node);
+        folder.ids(shared.map(|(name, _)| &**name))
+    }
+
+    /// The id of the map that holds the fence, if it is pinned.
+    fn local_id(&self) -> Option<u32> {
+        let (_, info) = self.pins.as_ref()?.folder.open("LOCAL").ok()?;
+        Some(info.id)
+    }
+
+    /// Forgets what belonged to the programs of a predecessor, once nobody runs them.
+    pub fn retire_generations(&self) -> io::Result<()> {
+        match &self.pins {
+            Some(Pins { folder, maps, generation }) => folder.retire_generations(maps, generation),
+            None => Ok(()),
+        }
+    }
+
+    /// Where its maps are pinned.
+    pub fn map_folder(&self) -> Option<&MapFolder> {
+        self.pins.as_ref().map(|pins| &pins.folder)
     }
 
     /// Says which node this is. The last step: from here on the program decides.
@@ -224,6 +331,41 @@ impl Dataplane {
         self.memory.local_row().set_service_seed(seed);
     }
 
+    /// Whether these are the services that are published; or a row that is wanted and not there, or
+    /// there and not wanted.
+    pub fn compare_services(&self, seed: u64, rows: &[ServiceRow]) -> Result<(), ForeignRow> {
+        let found: Vec<ServiceRow> = (0..SERVICE_ROWS)
+            .filter_map(|index| self.memory.services.get(index).copied())
+            .filter(|row| *row != ServiceRow::EMPTY)
+            .collect();
+        let missing = rows.iter().find(|row| !found.contains(row));
+        let left_over = found.iter().find(|row| !rows.contains(row));
+        match (missing, left_over) {
+            (Some(row), _) => Err(ForeignRow::Missing(row.service)),
+            (None, Some(row)) => Err(ForeignRow::LeftOver(row.service)),
+            // The seed follows from the rows.
+            _ if self.memory.local_row().service_seed() != seed => Err(ForeignRow::Missing(0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The CPUs that take new sessions.
+    pub fn cpus(&self) -> Vec<u32> {
+        let count = self.memory.local_row().identity().cpus as usize;
+        (0..count).filter_map(|index| Some(*self.memory.cpus.get(index)? as u32)).collect()
+    }
+
+    /// Whether this placement is published.
+    pub fn has_placement(&self, placement: &Placement) -> bool {
+        let index = |node: Option<NodeIndex>| node.map_or(0, NodeIndex::get);
+        self.memory.slots.len() == placement.slots().len()
+            && placement.slots().iter().enumerate().all(|(slot, owners)| {
+                let word = self.memory.slots.get(slot).expect("a word for each slot");
+                let word = SlotWord::from_bits(word.load());
+                (word.owner(), word.previous()) == (index(owners.owner), index(owners.previous))
+            })
+    }
+
     /// Publishes a placement; each slot changes in one store, and keeps its revision if its owners
     /// stay.
     pub fn set_placement(&self, placement: &Placement) {
@@ -239,26 +381,20 @@ impl Dataplane {
         }
     }
 
-    /// Publishes a link. Written once, before the first node that uses it.
-    pub fn set_link(&mut self, link: u8, row: LinkRow) {
-        assert!((link as usize) < LINKS, "link {link}");
-        self.memory.links.set(link as usize, row);
-    }
-
-    /// Publishes a node: its underlay address, and the interfaces (by index, at most
-    /// [`dataplane_ebpf::node::NODE_INTERFACES`]) on which its packets may arrive.
-    pub fn set_node(&mut self, node: NodeIndex, address: IpAddr, interfaces: &[u32]) {
-        let mut row = NodeRow::empty();
-        row.address = wire_address(address);
-        row.interfaces[..interfaces.len()].copy_from_slice(interfaces);
-        let index = node.get() as usize;
-        self.memory.nodes.set(index, row);
-        self.memory.nodes.get(index).expect("a row for each node").set_present(true);
-    }
-
     /// The row of a node, whose next hop and epoch change in single stores.
     pub fn node(&self, node: NodeIndex) -> &NodeRow {
         self.memory.nodes.get(node.get() as usize).expect("a row for each node")
+    }
+
+    /// Adds a wire id to the session table; see [`SessionTable::register`].
+    pub fn register(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        version: u64,
+        registered: &Registered,
+    ) -> Result<(), InsertError> {
+        self.sessions.register(&self.memory, key, entry, version, registered)
     }
 
     /// Adds a key to the session table; see [`SessionTable::insert`].
@@ -333,6 +469,16 @@ impl Dataplane {
         }
         Ok(program)
     }
+}
+
+/// A row of the service table that is not as wanted, with its service's index; 0 is the underlay
+/// address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignRow {
+    /// It is wanted and not there.
+    Missing(u16),
+    /// It is there and not wanted.
+    LeftOver(u16),
 }
 
 /// Why the kernel's time could not be read.

@@ -1,12 +1,15 @@
 //! The program of an earlier daemon, which applications' sockets may still hold.
 
-use super::{fence::FenceKeeper, region::Region};
+use super::{fence::FenceKeeper, pinned::MapFolder, region::Region};
 use aya::{
     maps::{MapData, MapError},
     programs::{ProgramError, loaded_programs},
 };
 use dataplane_ebpf::local::LocalRow;
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
 use thiserror::Error;
 
 /// Why a predecessor's fence could not be shut.
@@ -24,8 +27,10 @@ pub enum PredecessorError {
 }
 
 /// Shuts the fence of the XDP program with this id, so that the selector that shares its maps
-/// delivers nothing more; returns whether there was a fence. Its routing goes on.
-pub fn shut_fence(program: u32) -> Result<bool, PredecessorError> {
+/// delivers nothing more; returns whether there was one. Its routing goes on.
+///
+/// Not if it is `ours`, the `LOCAL` map with this id.
+pub fn shut_fence(program: u32, ours: Option<u32>) -> Result<bool, PredecessorError> {
     for info in loaded_programs() {
         let info = info?;
         if info.id() != program {
@@ -37,11 +42,26 @@ pub fn shut_fence(program: u32) -> Result<bool, PredecessorError> {
             let is_fence = info.name_as_str() == Some("LOCAL")
                 && info.value_size() as usize == size_of::<LocalRow>();
             if is_fence {
-                let local: Region<LocalRow> = Region::of_map(map.fd().as_fd(), 1)?;
-                FenceKeeper::shut(local.get(0).expect("one row"));
+                if ours != Some(id) {
+                    shut(map.fd().as_fd())?;
+                }
                 return Ok(true);
             }
         }
     }
     Ok(false)
+}
+
+/// Shuts the fence that is pinned in a folder, if one is.
+pub fn shut_pinned(folder: &MapFolder) -> io::Result<()> {
+    let Ok((map, info)) = folder.open("LOCAL") else {
+        return Ok(());
+    };
+    if info.value_size as usize == size_of::<LocalRow>() { shut(map.as_fd()) } else { Ok(()) }
+}
+
+fn shut(map: BorrowedFd<'_>) -> io::Result<()> {
+    let local: Region<LocalRow> = Region::of_map(map, 1)?;
+    FenceKeeper::shut(local.get(0).expect("one row"));
+    Ok(())
 }

@@ -27,6 +27,8 @@ unsafe impl Shared for dataplane_ebpf::service::ServiceRow {}
 unsafe impl Shared for dataplane_ebpf::table::Bucket {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::table::DetailRow {}
+// SAFETY: as above.
+unsafe impl Shared for dataplane_ebpf::wire_id_row::WireIdRow {}
 // SAFETY: as above; the plain fields are written before the program is attached.
 unsafe impl Shared for dataplane_ebpf::node::NodeRow {}
 // SAFETY: as above; written once, before the first use.

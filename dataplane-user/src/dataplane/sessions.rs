@@ -7,6 +7,7 @@ use dataplane_ebpf::{
     table::{Entry, Found, Location, WAYS},
     tables::{Lookup, Tables, lookup},
     wire_id::Key,
+    wire_id_row::Registered,
     word::Word,
 };
 use std::collections::{HashMap, HashSet};
@@ -36,24 +37,36 @@ const AHEAD: usize = 16;
 
 /// Inserts, changes and removes entries, and keeps the books that let it clear flags again.
 pub struct SessionTable {
-    bits: u8,
-    entries: usize,
+    pub(super) bits: u8,
+    pub(super) entries: usize,
     /// How many entries each slot has.
-    rows: Box<[u32]>,
+    pub(super) rows: Box<[u32]>,
     /// For each bucket that overflows: how many of its keys lie in their second bucket.
-    second: HashMap<u32, u32>,
+    pub(super) second: HashMap<u32, u32>,
     /// The same for the stash.
-    stash: HashMap<u32, u32>,
+    pub(super) stash: HashMap<u32, u32>,
     /// Ways whose generations are used up and that could not be waited for.
-    retired: HashSet<u32>,
+    pub(super) retired: HashSet<u32>,
 }
 
 /// Which of a key's buckets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
+pub(super) enum Level {
     First,
     Second,
     Stash,
+}
+
+impl Level {
+    /// Which of a key's buckets this one is, if any.
+    pub(super) fn of(at: &Location, bucket: u32) -> Option<Self> {
+        match bucket {
+            bucket if bucket == at.first => Some(Self::First),
+            bucket if bucket == at.second => Some(Self::Second),
+            bucket if at.stash_pair().contains(&bucket) => Some(Self::Stash),
+            _ => None,
+        }
+    }
 }
 
 impl SessionTable {
@@ -96,12 +109,37 @@ impl SessionTable {
     }
 
     /// Adds a key. `version` is the session's state_version; 0 if it has none yet.
+    ///
+    /// A daemon that takes over the table removes what was not [registered](Self::register).
     pub fn insert(
         &mut self,
         memory: &Memory,
         key: Key,
         entry: Entry,
         version: u64,
+    ) -> Result<(), InsertError> {
+        self.put(memory, key, entry, version, None)
+    }
+
+    /// Adds the key of a wire id, and keeps for a successor of this daemon what it must know of it.
+    pub fn register(
+        &mut self,
+        memory: &Memory,
+        key: Key,
+        entry: Entry,
+        version: u64,
+        registered: &Registered,
+    ) -> Result<(), InsertError> {
+        self.put(memory, key, entry, version, Some(registered))
+    }
+
+    fn put(
+        &mut self,
+        memory: &Memory,
+        key: Key,
+        entry: Entry,
+        version: u64,
+        registered: Option<&Registered>,
     ) -> Result<(), InsertError> {
         debug_assert!((1..=EPOCH_MAX).contains(&entry.epoch), "epoch {}", entry.epoch);
         if self.entries >= self.capacity() {
@@ -120,6 +158,9 @@ impl SessionTable {
         let generation = bucket.next_generation(way);
         let detail = index * WAYS as u32 + way as u32;
         memory.detail(detail).expect("within the table").set_version(version, generation);
+        if let Some(registered) = registered {
+            memory.wire_ids.get(detail as usize).expect("within the table").set(registered);
+        }
         if bucket.insert(way, at.tag, entry.pack()).wrapped {
             // A reader might hold this way's words from 65,536 inserts ago.
             if let Err(error) = grace_period() {
@@ -164,7 +205,10 @@ impl SessionTable {
         let row = memory.detail(index * WAYS as u32 + way as u32).expect("within the table");
         if !row.can_replace(version) {
             // Once in 2^48 versions: a counted miss instead of a version made of two halves.
-            return self.remove(memory, key) && self.insert(memory, key, entry, version).is_ok();
+            let detail = (index * WAYS as u32 + way as u32) as usize;
+            let registered = memory.wire_ids.get(detail).expect("within the table").get();
+            return self.remove(memory, key)
+                && self.put(memory, key, entry, version, registered.as_ref()).is_ok();
         }
         let (_, _, generation) = bucket.occupied(way).expect("just found");
         row.set_version(version, generation);
@@ -178,6 +222,8 @@ impl SessionTable {
             return false;
         };
         memory.bucket(index).expect("within the table").remove(way);
+        let detail = (index * WAYS as u32 + way as u32) as usize;
+        memory.wire_ids.get(detail).expect("within the table").clear();
         let first = Location::of(key.hash, self.bits).first;
         self.uncount_overflow(memory, first, level);
         self.uncount_row(memory, key.slot);
@@ -190,13 +236,7 @@ impl SessionTable {
             return None;
         };
         let (index, way) = (detail / WAYS as u32, (detail % WAYS as u32) as u8);
-        let at = Location::of(key.hash, self.bits);
-        let level = match index {
-            index if index == at.first => Level::First,
-            index if index == at.second => Level::Second,
-            _ => Level::Stash,
-        };
-        Some((level, index, way))
+        Some((Level::of(&Location::of(key.hash, self.bits), index)?, index, way))
     }
 
     fn free_way(&self, memory: &Memory, at: &Location) -> Option<(Level, u32, u8)> {
@@ -259,7 +299,7 @@ impl SessionTable {
         }
     }
 
-    fn overflow(&mut self, level: Level) -> Option<&mut HashMap<u32, u32>> {
+    pub(super) fn overflow(&mut self, level: Level) -> Option<&mut HashMap<u32, u32>> {
         match level {
             Level::First => None,
             Level::Second => Some(&mut self.second),
@@ -287,7 +327,7 @@ fn set_flag(memory: &Memory, first: u32, level: Level, on: bool) {
     }
 }
 
-fn set_rows(memory: &Memory, slot: u16, rows: bool) {
+pub(super) fn set_rows(memory: &Memory, slot: u16, rows: bool) {
     let word = memory.slots.get(slot as usize).expect("every slot has a word");
     word.store(SlotWord::from_bits(word.load()).with_rows(rows).bits());
 }

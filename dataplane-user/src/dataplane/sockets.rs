@@ -1,15 +1,13 @@
 //! Applications' sockets on their way to the selector.
 
 use super::{Dataplane, memory::CPUS};
-use aya::{
-    maps::MapError,
-    programs::{ProgramError, SkReuseport},
-};
+use aya::programs::{ProgramError, SkReuseport};
 use nix::sys::socket::{
     SockType, SockaddrStorage, getpeername, getsockname, getsockopt,
     sockopt::{self, ReusePort},
 };
 use std::{
+    io,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
 };
@@ -44,7 +42,7 @@ pub enum SocketError {
         "the socket array refused the socket: it must be in no other array; after a restart of \
          the daemon try again once the sockets of all services were handed over"
     )]
-    Map(#[source] MapError),
+    Map(#[source] io::Error),
     /// Anything else about the program.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -54,15 +52,15 @@ impl SocketError {
     /// Whether the socket is still another array's, as that of an earlier daemon: the kernel frees
     /// it when the last selector that used it is replaced, a grace period later.
     pub fn is_busy(&self) -> bool {
-        let Self::Map(MapError::SyscallError(error)) = self else { return false };
-        error.io_error.raw_os_error() == Some(libc::EBUSY)
+        matches!(self, Self::Map(error) if error.raw_os_error() == Some(libc::EBUSY))
     }
 }
 
 impl Dataplane {
     /// Gives the selector an application's socket for a CPU.
     ///
-    /// It must be bound to `address`, a service's. Its group gets the selector first: a socket that
+    /// It must be bound to `address`, a service's; one that the selector has already may be given
+    /// again. Its group gets the selector first: a socket that
     /// the array then refuses receives nothing that is not this node's, rather than anything.
     pub fn add_socket(
         &mut self,
@@ -79,8 +77,21 @@ impl Dataplane {
         let selector: &SkReuseport =
             self.ebpf.program("select").expect("in the object").try_into()?;
         selector.attach(socket).map_err(SocketError::Attach)?;
-        let index = (service as u32 * 2 + control as u32) * CPUS as u32 + cpu;
-        self.sockets.set(index, &socket.as_raw_fd(), 0).map_err(SocketError::Map)
+        let row = |cpu| (service as u32 * 2 + control as u32) * CPUS as u32 + cpu;
+        let siblings = self.options.cpus.iter().map(|&cpu| row(cpu));
+        self.sockets.put(row(cpu), siblings, socket).map_err(SocketError::Map)
+    }
+
+    /// The CPUs for which the selector has an open socket of a service.
+    pub fn sockets(&self, service: u16, control: bool) -> io::Result<Vec<u32>> {
+        let group = (service as u32 * 2 + control as u32) * CPUS as u32;
+        let mut cpus = Vec::new();
+        for &cpu in &self.options.cpus {
+            if self.sockets.has(group + cpu)? {
+                cpus.push(cpu);
+            }
+        }
+        Ok(cpus)
     }
 }
 

@@ -151,6 +151,11 @@ impl NextHops {
         self.targets.send_replace(targets);
     }
 
+    /// Ends at once, and leaves neighbours managed: for a successor, and what it will forward.
+    pub fn leave(self) {
+        self.task.abort();
+    }
+
     /// Ends, and waits until neighbours are no longer managed for us.
     ///
     /// # Errors

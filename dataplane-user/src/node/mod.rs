@@ -3,12 +3,16 @@
 mod events;
 mod handler;
 mod ids;
+mod incarnation;
+mod recovery;
 mod refusal;
 mod registry;
 mod report;
 mod state_folder;
 
 pub use handler::{answer, lock};
+pub use incarnation::{Incarnation, Recorded, boot_id};
+pub use recovery::{Recovered, recover};
 pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};
 pub use state_folder::{StateError, StateFolder};
@@ -28,19 +32,23 @@ use crate::{
 use dataplane_ebpf::{
     table::{Entry, Place},
     wire_id::{Key, WireId},
+    wire_id_row::Registered,
 };
 use events::EventLog;
 use ids::{draw, hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
 use rand::Rng;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
 };
 
 /// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
 const DRAWS: usize = 8;
+
+/// What off-home rows have instead of the key of a SessionID.
+const NO_SESSION: u64 = 0;
 
 /// A node whose programs are loaded.
 pub struct Node {
@@ -61,7 +69,6 @@ pub struct Node {
     index: NodeIndex,
     cpus: Vec<u32>,
     services: Vec<Service>,
-    sockets: BTreeMap<(usize, bool), BTreeSet<u32>>,
     sessions: Registry,
     revision: u32,
     /// The slots where this node mints ids.
@@ -100,13 +107,16 @@ pub struct Parts {
     pub services: Vec<Service>,
     /// The CPUs that process sessions.
     pub cpus: Vec<u32>,
+    /// Its sessions, which its table holds already.
+    pub sessions: Registry,
 }
 
 impl Node {
     /// A node that owns what the placement gives it. Publishes the placement and makes the
     /// program decide; the fence stays shut until [`Node::renew`].
     pub fn new(parts: Parts, placement: &Placement) -> Self {
-        let Parts { name, index, dataplane, fence, jiffies, peers, services, cpus } = parts;
+        let Parts { name, index, dataplane, fence, jiffies, peers, services, cpus, sessions } =
+            parts;
         dataplane.set_placement(placement);
         dataplane.set_identity(index);
         Self {
@@ -120,8 +130,7 @@ impl Node {
             index,
             cpus,
             services,
-            sockets: BTreeMap::new(),
-            sessions: Registry::new(),
+            sessions,
             revision: placement.revision().get(),
             slots: placement.slots_of(index).collect(),
             events: EventLog::new(jiffies),
@@ -160,9 +169,7 @@ impl Node {
         };
         let socket = socket.ok_or(Refusal::NoSocket)?;
         let address = SocketAddr::new(address.ip(), port);
-        self.dataplane.add_socket(index, control, cpu, address, socket)?;
-        self.sockets.entry((place, control)).or_default().insert(cpu);
-        Ok(())
+        Ok(self.dataplane.add_socket(index, control, cpu, address, socket)?)
     }
 
     /// Opens a session: mints its id, gives it to a CPU, and publishes it.
@@ -180,7 +187,7 @@ impl Node {
         for _ in 0..DRAWS {
             let slot = self.slots[rand::rng().random_range(0..self.slots.len())];
             let (id, key) = draw::<16>(16, slot, seed)?;
-            match self.dataplane.insert(key, entry, version.get()) {
+            match self.register(place, &id, key, entry, version.get(), key.hash) {
                 Ok(()) => {
                     let bytes = id.try_into().expect("16 bytes");
                     let id = SessionId::new(bytes);
@@ -204,15 +211,17 @@ impl Node {
     pub fn mint(&mut self, session: &str) -> Result<String, Refusal> {
         self.check_fence()?;
         let id = self.find_session(session)?;
-        let Session { service, cpu, slot, version, ref wire_ids } = self.sessions[&id];
+        let Session { service: place, cpu, slot, version, ref wire_ids } = self.sessions[&id];
         if wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(session.to_owned()));
         }
-        let service = &self.services[service];
+        let service = &self.services[place];
         let (length, seed) = (service.protocol.id_length(), service.seed());
+        let home = self.key(place, &id.bytes()).expect("it was registered").hash;
         for _ in 0..DRAWS {
             let (bytes, key) = draw::<20>(length, slot, seed)?;
-            match self.dataplane.insert(key, self.local_entry(cpu), version.get()) {
+            let entry = self.local_entry(cpu);
+            match self.register(place, &bytes, key, entry, version.get(), home) {
                 Ok(()) => {
                     let text = hex(&bytes);
                     self.session_mut(id).wire_ids.push(bytes);
@@ -243,7 +252,9 @@ impl Node {
             let (id, slot, home) = (wire_id.to_owned(), key.slot, slot);
             return Err(Refusal::ForeignSlot { id, slot, home });
         }
-        self.dataplane.insert(key, self.local_entry(cpu), version.get())?;
+        let home = self.key(service, &id.bytes()).expect("it was registered").hash;
+        let entry = self.local_entry(cpu);
+        self.register(service, &bytes, key, entry, version.get(), home)?;
         self.session_mut(id).wire_ids.push(bytes);
         Ok(())
     }
@@ -272,15 +283,15 @@ impl Node {
         version: u64,
     ) -> Result<(), Refusal> {
         let place = self.find_service(service)?;
-        let (_, key) = self.parse_wire_id(place, wire_id)?;
+        let (bytes, key) = self.parse_wire_id(place, wire_id)?;
         let peer = self.peers.iter().find(|peer| peer.name == node);
         let peer = peer.ok_or_else(|| Refusal::NoNode(node.to_owned()))?;
         if peer.index == self.index {
             return Err(Refusal::OwnRow(node.to_owned()));
         }
-        let place = Place::Remote { node: peer.index.get() };
-        let entry = Entry { place, epoch: self.fence.epoch().get() };
-        Ok(self.dataplane.insert(key, entry, version)?)
+        let remote = Place::Remote { node: peer.index.get() };
+        let entry = Entry { place: remote, epoch: self.fence.epoch().get() };
+        Ok(self.register(place, &bytes, key, entry, version, NO_SESSION)?)
     }
 
     /// Removes an off-home row.
@@ -300,12 +311,44 @@ impl Node {
     /// Ends a session.
     pub fn close(&mut self, session: &str) -> Result<(), Refusal> {
         let id = self.find_session(session)?;
+        self.end(id);
+        Ok(())
+    }
+
+    /// Ends the sessions whose slot the placement gives to another node, and returns how many: other
+    /// nodes would send their packets there.
+    pub fn end_moved(&mut self) -> usize {
+        let own: HashSet<u16> = self.slots.iter().copied().collect();
+        let moved = self.sessions.iter().filter(|(_, session)| !own.contains(&session.slot));
+        let moved: Vec<_> = moved.map(|(id, _)| *id).collect();
+        for &id in &moved {
+            self.end(id);
+        }
+        moved.len()
+    }
+
+    /// The SessionID goes first: a successor of this daemon ends a session without one.
+    fn end(&mut self, id: SessionId) {
         let session = self.sessions.remove(&id).expect("just found");
         for bytes in &session.wire_ids {
             let key = self.key(session.service, bytes).expect("it was registered");
             self.dataplane.remove(key);
         }
-        Ok(())
+    }
+
+    /// Puts a wire id into the table; `home` is the key of its session's SessionID.
+    fn register(
+        &mut self,
+        service: usize,
+        bytes: &[u8],
+        key: Key,
+        entry: Entry,
+        version: u64,
+        home: u64,
+    ) -> Result<(), InsertError> {
+        let service = self.services[service].index;
+        let registered = Registered::new(bytes, service, home).expect("it has a key");
+        self.dataplane.register(key, entry, version, &registered)
     }
 
     fn local_entry(&self, cpu: u32) -> Entry {

@@ -37,18 +37,21 @@ impl Node {
             interfaces: self.attached.iter().map(interface).collect(),
             egress: self.egress.names(),
             nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
-            services: self.services.iter().enumerate().map(|entry| self.service(entry)).collect(),
+            services: self.services.iter().map(|service| self.service(service)).collect(),
             warnings: self.warnings.clone(),
         }
     }
 
-    fn service(&self, (place, service): (usize, &Service)) -> ServiceStatus {
-        let sockets = self.sockets.get(&(place, false));
+    fn service(&self, service: &Service) -> ServiceStatus {
+        let sockets = self.dataplane.sockets(service.index, false).unwrap_or_else(|error| {
+            tracing::warn!(service = service.name, %error, "its sockets could not be listed");
+            Vec::new()
+        });
         ServiceStatus {
             name: service.name.clone(),
             address: service.address.to_string(),
             protocol: service.protocol.name().to_owned(),
-            sockets: sockets.into_iter().flatten().copied().collect(),
+            sockets,
         }
     }
 

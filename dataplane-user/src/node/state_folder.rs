@@ -1,4 +1,5 @@
-//! The node's epoch, kept in a file while there is no directory to draw it from.
+//! The node's own files, and its epoch, which is kept in one while there is no directory to draw it
+//! from.
 
 use ownership::{Epoch, EpochsExhausted};
 use std::{
@@ -11,7 +12,8 @@ use thiserror::Error;
 /// The folder where a node keeps what must outlive it, locked for one daemon.
 #[derive(Debug)]
 pub struct StateFolder {
-    epoch: PathBuf,
+    folder: PathBuf,
+    node: String,
     /// Held for as long as the daemon runs.
     _lock: File,
 }
@@ -51,54 +53,73 @@ pub enum StateError {
     Exhausted(#[from] EpochsExhausted),
 }
 
+impl StateError {
+    /// What becomes of an error about a file.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::Io { path, source }
+    }
+}
+
 impl StateFolder {
     /// Opens the state of a node and locks it.
     pub fn open(folder: &Path, node: &str) -> Result<Self, StateError> {
         let lock_path = folder.join(format!("{node}.lock"));
-        let io = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| StateError::Io { path, source }
-        };
-        fs::create_dir_all(folder).map_err(io(folder))?;
+        fs::create_dir_all(folder).map_err(StateError::io(folder))?;
         let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .map_err(io(&lock_path))?;
+            .map_err(StateError::io(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StateError::Locked(lock_path)),
-            Err(TryLockError::Error(source)) => return Err(io(&lock_path)(source)),
+            Err(TryLockError::Error(source)) => return Err(StateError::io(&lock_path)(source)),
         }
-        Ok(Self { epoch: folder.join(format!("{node}.epoch")), _lock: lock })
+        Ok(Self { folder: folder.to_owned(), node: node.to_owned(), _lock: lock })
+    }
+
+    /// The epoch that was drawn last, if any was.
+    pub fn last_epoch(&self) -> Result<Option<Epoch>, StateError> {
+        let path = self.file("epoch");
+        match fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse().ok().and_then(Epoch::new) {
+                Some(last) => Ok(Some(last)),
+                None => Err(StateError::Garbled { path: path.display().to_string(), text }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StateError::io(&path)(error)),
+        }
     }
 
     /// Draws the next epoch. It is on the disk before this returns, so it is never drawn twice.
     pub fn next_epoch(&self) -> Result<Epoch, StateError> {
-        let io = |source| StateError::Io { path: self.epoch.display().to_string(), source };
-        let next = match fs::read_to_string(&self.epoch) {
-            Ok(text) => {
-                let last = text.trim().parse().ok().and_then(Epoch::new);
-                let garbled =
-                    || StateError::Garbled { path: self.epoch.display().to_string(), text };
-                last.ok_or_else(garbled)?.next()?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Epoch::FIRST,
-            Err(error) => return Err(io(error)),
+        let next = match self.last_epoch()? {
+            Some(last) => last.next()?,
+            None => Epoch::FIRST,
         };
-        self.write(next).map_err(io)?;
+        self.replace("epoch", &format!("{next}\n"))?;
         Ok(next)
     }
 
-    fn write(&self, epoch: Epoch) -> io::Result<()> {
-        let new = self.epoch.with_extension("new");
-        let mut file = File::create(&new)?;
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&new, &self.epoch)?;
-        let folder = self.epoch.parent().expect("the file is in a folder");
-        File::open(folder)?.sync_all()
+    /// One of the node's files.
+    pub(super) fn file(&self, what: &str) -> PathBuf {
+        self.folder.join(format!("{}.{what}", self.node))
+    }
+
+    /// Writes one of the node's files anew. It is on the disk before this returns.
+    pub(super) fn replace(&self, what: &str, text: &str) -> Result<(), StateError> {
+        let path = self.file(what);
+        let write = || {
+            let new = path.with_extension("new");
+            let mut file = File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(StateError::io(&path))
     }
 }
 

@@ -12,7 +12,7 @@ mod verdicts;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use dataplane_user::{api::Client, config::Config};
+use dataplane_user::{api::Client, config::Config, daemon::Options};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -36,6 +36,14 @@ enum Command {
         /// Logs the verdict of every packet: for a test network, not under load.
         #[arg(long)]
         log_packets: bool,
+        /// Starts with new tables and a new epoch, whatever an earlier daemon left; all sessions of
+        /// this node end.
+        #[arg(long)]
+        fresh: bool,
+        /// Leaves program, tables and lease in the kernel when it ends, for the next daemon to take
+        /// over without losing a packet.
+        #[arg(long)]
+        stay: bool,
     },
     /// Checks a configuration file, and this machine against it.
     Check {
@@ -114,7 +122,9 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, log_packets } => run::run(&config, log_packets),
+        Command::Run { config, log_packets, fresh, stay } => {
+            run::run(&config, Options { log_packets, fresh, stay })
+        }
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
         Command::Stats { daemon, watch, json, cpus } => {

@@ -1,17 +1,21 @@
 //! `jumpgate run`
 
 use anyhow::{Context, Result};
-use dataplane_user::{config::Config, daemon::Daemon};
+use dataplane_user::{
+    config::Config,
+    daemon::{Daemon, Options},
+};
 use std::{io::IsTerminal, path::Path};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
-/// With `log_packets` every packet's verdict is logged, whatever level the environment asks for.
-pub fn run(file: &Path, log_packets: bool) -> Result<()> {
+/// With [`Options::log_packets`] every packet's verdict is logged, whatever level the environment
+/// asks for.
+pub fn run(file: &Path, options: Options) -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = match log_packets {
+    let filter = match options.log_packets {
         true => filter.add_directive("jumpgate_bpf=debug".parse().context("the log's filter")?),
         false => filter,
     };
@@ -29,7 +33,7 @@ pub fn run(file: &Path, log_packets: bool) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
-        let daemon = Daemon::start(config, log_packets).await?;
+        let daemon = Daemon::start(config, options).await?;
         daemon
             .run(async move {
                 tokio::select! {

@@ -1,0 +1,264 @@
+//! Whether a daemon can take over what an earlier one left in the kernel, and what speaks against it.
+
+use crate::{
+    config::Config,
+    dataplane::{
+        Dataplane, ForeignRow, LoadError, LoadOptions,
+        pinned::{MapFolder, PinnedMapError},
+        services::{Clash, rows},
+        shape,
+    },
+    node::{Incarnation, Recorded, StateError, StateFolder, boot_id},
+    pins,
+};
+use dataplane_ebpf::abi::SCHEMA;
+use ownership::{Epoch, placement::PlanError};
+use std::{io, path::PathBuf};
+use thiserror::Error;
+
+/// How a daemon starts.
+#[derive(Debug)]
+pub enum Start {
+    /// With new tables and in a new epoch.
+    New {
+        /// Where the tables are to be pinned, if they are.
+        folder: Option<MapFolder>,
+        /// Whether an earlier daemon's program may be at work until it is replaced.
+        over_another: bool,
+    },
+    /// With the tables and in the epoch of an earlier daemon.
+    Adopt {
+        /// What that one recorded.
+        incarnation: Incarnation,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Where its tables are pinned.
+        folder: MapFolder,
+    },
+}
+
+/// What is pinned cannot be taken over.
+#[derive(Debug, Error)]
+#[error(
+    "the daemon before this one left its program and tables in {}, and they cannot be taken over: \
+     {reason}; they are left as they are. Either undo that, or start with `jumpgate run --fresh`: \
+     with new tables and a new epoch, which ends all sessions of this node",
+    folder.display()
+)]
+pub struct Refused {
+    folder: PathBuf,
+    reason: Reason,
+}
+
+/// Why.
+#[derive(Debug, Error)]
+pub enum Reason {
+    /// The layout is another one.
+    #[error("their layout has version {0}, and this daemon's has version {SCHEMA}")]
+    Schema(u32),
+    /// Nobody says what they are.
+    #[error("there is no record of them in the folder `state.path`")]
+    Unrecorded,
+    /// What says so cannot be read.
+    #[error("the record of them cannot be read: {0}")]
+    Garbled(String),
+    /// The record is of another boot.
+    #[error(
+        "the record of them is of another boot of this machine ({0}), so it is not of these tables"
+    )]
+    Boot(String),
+    /// The record is of a later epoch than any that was drawn.
+    #[error("the record of them is of epoch {recorded}, but the last that was drawn is {drawn}")]
+    Epoch {
+        /// The record's.
+        recorded: u32,
+        /// The state folder's.
+        drawn: u32,
+    },
+    /// Pins are off.
+    #[error("`pins.enabled` is false now")]
+    PinsOff,
+    /// Another place for pins or another file was there.
+    #[error("the record of them names the folder {}, which is not there", .0.display())]
+    Folder(PathBuf),
+    /// A map is missing or another one.
+    #[error(transparent)]
+    Map(#[from] PinnedMapError),
+    /// The node has another index.
+    #[error("they are those of node index {found}, and this node's is {wanted}")]
+    Node {
+        /// The tables'.
+        found: u16,
+        /// The configuration's.
+        wanted: u16,
+    },
+    /// The services have changed.
+    #[error("{0}")]
+    Services(String),
+    /// The CPUs have changed.
+    #[error("`sessions.cpus` was {found:?} and is {wanted:?} now")]
+    Cpus {
+        /// The tables'.
+        found: Vec<u32>,
+        /// The configuration's.
+        wanted: Vec<u32>,
+    },
+    /// The queues have changed.
+    #[error("`sessions.queue` was {found} for CPU {cpu} and is {wanted} now")]
+    Queue {
+        /// The CPU.
+        cpu: u32,
+        /// The kernel's; 0 if there is none.
+        found: u32,
+        /// The configuration's.
+        wanted: u32,
+    },
+    /// The placement is older.
+    #[error("`placement.revision` is {wanted}, and they have {found} already")]
+    OldPlacement {
+        /// The tables'.
+        found: u32,
+        /// The configuration's.
+        wanted: u32,
+    },
+    /// The placement has changed without a new revision.
+    #[error(
+        "[[nodes]] gives slots to other nodes than before under the same `placement.revision`, {0}"
+    )]
+    Placement(u32),
+}
+
+/// Why looking failed.
+#[derive(Debug, Error)]
+pub enum LookError {
+    /// What is there cannot be taken over.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// About the node's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// About the object.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// About the pins.
+    #[error("looking for what an earlier daemon left in {} failed", .0.display())]
+    Pins(PathBuf, #[source] io::Error),
+    /// About the services.
+    #[error(transparent)]
+    Services(#[from] Clash),
+    /// About the placement.
+    #[error("planning the placement failed")]
+    Placement(#[from] PlanError),
+}
+
+/// Looks what an earlier daemon of the node left. Nothing is changed. The caller holds the node's
+/// lock, so no other daemon is at work.
+pub fn look(
+    config: &Config,
+    state: &StateFolder,
+    options: &LoadOptions,
+    fresh: bool,
+) -> Result<Start, LookError> {
+    let folder = pins::folder(config);
+    let in_pins = |error| LookError::Pins(folder.clone(), error);
+    let has_links = pins::has_links(config).map_err(in_pins)?;
+    let folders = pins::map_folders(config).map_err(in_pins)?;
+    let new = |over_another| {
+        let pinned = config.pins.enabled.then(|| pins::new_map_folder(config));
+        Ok(Start::New { folder: pinned.transpose().map_err(in_pins)?, over_another })
+    };
+    if fresh || (!has_links && folders.is_empty()) {
+        return new(has_links);
+    }
+    let refuse = |reason: Reason| Err(Refused { folder: folder.clone(), reason }.into());
+    let incarnation = match state.incarnation()? {
+        Recorded::Incarnation(incarnation) => incarnation,
+        // Of a daemon that never came to work: it records before it attaches.
+        Recorded::Nothing if !has_links => return new(false),
+        Recorded::Nothing => return refuse(Reason::Unrecorded),
+        Recorded::OtherSchema(schema) => return refuse(Reason::Schema(schema)),
+        Recorded::Garbled(error) => return refuse(Reason::Garbled(error)),
+    };
+    if !config.pins.enabled {
+        return refuse(Reason::PinsOff);
+    }
+    if boot_id().map_err(in_pins)? != incarnation.boot {
+        return refuse(Reason::Boot(incarnation.boot));
+    }
+    let drawn = state.last_epoch()?.map_or(0, Epoch::get);
+    let epoch = match Epoch::new(incarnation.epoch) {
+        Some(epoch) if epoch.get() <= drawn => epoch,
+        _ => return refuse(Reason::Epoch { recorded: incarnation.epoch, drawn }),
+    };
+    let Some(maps) = folders.into_iter().find(|maps| maps.path() == incarnation.folder) else {
+        return refuse(Reason::Folder(incarnation.folder));
+    };
+    if let Err(error) = maps.verify(&shape::maps(options)?, &incarnation.maps) {
+        return refuse(error.into());
+    }
+    if let Err(reason) = queues(&maps, options) {
+        return refuse(reason);
+    }
+    let revision = config.revision.get();
+    if revision < incarnation.revision {
+        let (found, wanted) = (incarnation.revision, revision);
+        return refuse(Reason::OldPlacement { found, wanted });
+    }
+    Ok(Start::Adopt { incarnation, epoch, folder: maps })
+}
+
+/// Whether each CPU has its queue. (A queue that is set anew loses what is in it.)
+fn queues(maps: &MapFolder, options: &LoadOptions) -> Result<(), Reason> {
+    let wanted = options.queue;
+    for &cpu in &options.cpus {
+        match maps.queue(cpu)? {
+            Some(found) if found == wanted => {}
+            found => return Err(Reason::Queue { cpu, found: found.unwrap_or(0), wanted }),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the tables that were taken over hold what this configuration would have put there.
+/// Nothing is changed.
+pub fn check(
+    dataplane: &Dataplane,
+    config: &Config,
+    incarnation: &Incarnation,
+) -> Result<(), LookError> {
+    let refuse = |reason: Reason| Err(Refused { folder: pins::folder(config), reason }.into());
+    let identity = dataplane.memory.local_row().identity();
+    let wanted = config.this_node().index.get();
+    if identity.node != wanted {
+        return refuse(Reason::Node { found: identity.node, wanted });
+    }
+    let found = dataplane.cpus();
+    if found != config.sessions.cpus {
+        return refuse(Reason::Cpus { found, wanted: config.sessions.cpus.clone() });
+    }
+    let (seed, rows) = rows(&config.services(), config.this_node().address)?;
+    if let Err(foreign) = dataplane.compare_services(seed, &rows) {
+        return refuse(Reason::Services(describe(foreign, config)));
+    }
+    let placement = config.placement()?;
+    let revision = placement.revision().get();
+    if revision == incarnation.revision && !dataplane.has_placement(&placement) {
+        return refuse(Reason::Placement(revision));
+    }
+    Ok(())
+}
+
+fn describe(foreign: ForeignRow, config: &Config) -> String {
+    match foreign {
+        ForeignRow::Missing(0) | ForeignRow::LeftOver(0) => {
+            "this node's underlay address or `cluster.hash_seed` is another one".to_owned()
+        }
+        ForeignRow::Missing(index) => {
+            let service = &config.services[index as usize - 1];
+            format!("service {:?} was another one, or not there", service.name)
+        }
+        ForeignRow::LeftOver(index) => {
+            format!("service number {index} was another one, or is gone from [[services]]")
+        }
+    }
+}
