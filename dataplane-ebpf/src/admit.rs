@@ -9,6 +9,7 @@ use crate::{
     frame::Frame,
     local::LocalRow,
     node::Address,
+    parse::UDP,
     service::{ServiceRow, kind},
     table::{Entry, Place},
     tables::{Lookup, Tables, find_service, lookup},
@@ -33,6 +34,8 @@ pub struct Admit {
 pub struct Arrived<'a, 'f> {
     /// The datagram, starting with the UDP header.
     pub frame: &'a Frame<'f>,
+    /// The IP packet's source.
+    pub source: Address,
     /// The IP packet's destination.
     pub destination: Address,
     /// CLOCK_BOOTTIME in nanoseconds.
@@ -57,11 +60,12 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
         return Admit::drop(Admission::NoService, 0);
     }
     let length = u16::from_be(ports[2]) as usize;
-    if length < 8 {
+    if length < UDP {
         return service.drop(Admission::NoWireId);
     }
-    let payload = Payload { frame: arrived.frame, start: 8, length: length - 8 };
-    let Some(Dissected { id, opens }) = dissect(payload, service) else {
+    let Arrived { frame, source, .. } = *arrived;
+    let payload = Payload { frame, start: UDP, length: length - UDP };
+    let Some(Dissected { id, opens }) = dissect(payload, source, service) else {
         return service.drop(Admission::NoWireId);
     };
     let key = id.key(service.seed);

@@ -106,7 +106,7 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
         return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     }
     let payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
-    let Some(Dissected { id, opens }) = dissect(payload, service) else {
+    let Some(Dissected { id, opens }) = dissect(payload, datagram.source, service) else {
         return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
     };
     let key = id.key(service.seed);

@@ -35,6 +35,12 @@ pub mod protocol {
     pub const WIREGUARD: u8 = 3;
     /// An id of fixed length at a fixed offset of the UDP payload.
     pub const OFFSET: u8 = 4;
+    /// QUIC with connection ids after draft-ietf-quic-load-balancers, not encrypted.
+    pub const QUIC_LB: u8 = 5;
+    /// DTLS 1.2 and 1.3 with connection ids.
+    pub const DTLS: u8 = 6;
+    /// GTP-U, the user plane of GTPv1.
+    pub const GTPU: u8 = 7;
 }
 
 /// What a service asks for besides: bits of [`ServiceRow::flags`]. A service that asks for none of
@@ -66,7 +72,8 @@ pub struct ServiceRow {
     pub protocol: u8,
     /// Where the id starts in the UDP payload ([`protocol::OFFSET`]), in bytes.
     pub id_offset: u8,
-    /// The length of the id: [`protocol::OFFSET`], and QUIC's short header; 4 to 20 bytes.
+    /// The length of the id: [`protocol::OFFSET`], [`protocol::DTLS`], and QUIC's short header; 4 to
+    /// 20 bytes.
     pub id_length: u8,
     /// Whether a packet with an unknown id opens a session ([`protocol::OFFSET`]): 0 or 1.
     pub unknown_opens: u8,
@@ -75,8 +82,11 @@ pub struct ServiceRow {
     /// How many packets of one source prefix are delivered: to a data port those that open a
     /// session, to a control port all.
     pub limit: Limit,
+    /// The length of the server id under each config id ([`protocol::QUIC_LB`]): 1 to 15 bytes; 0
+    /// where the config id is not in use, as the last one never is.
+    pub server_id_lengths: [u8; 8],
     /// Padding.
-    pub _pad: [u8; 20],
+    pub _pad: [u8; 12],
 }
 
 const _: () = assert!(size_of::<ServiceRow>() == 64);
@@ -95,7 +105,8 @@ impl ServiceRow {
         unknown_opens: 0,
         flags: 0,
         limit: Limit::NONE,
-        _pad: [0; 20],
+        server_id_lengths: [0; 8],
+        _pad: [0; 12],
     };
 
     /// Whether packets to this address and port (network byte order) belong to the row.

@@ -1,5 +1,6 @@
 //! Wire ids: what a packet calls its session, and the slot and table key that follow from it.
 
+use crate::node::Address;
 use xxhash_rust::xxh64::xxh64;
 
 /// Shortest wire id, in bytes: the two that choose the slot, and two to tell ids apart.
@@ -67,6 +68,28 @@ impl WireId {
             [low << 16 | high >> 48, high << 16, 0]
         };
         Self::from_parts(prefix, rest, 16)
+    }
+
+    /// What stands for a client that has no id yet: its UDP port (network byte order) and its
+    /// address, IPv4 as `::ffff:a.b.c.d`: 18 bytes.
+    #[inline(always)]
+    pub fn of_client(address: Address, port: u16) -> Self {
+        let [high, low] = address.0;
+        Self::from_parts(u16::from_be(port), [high, low, 0], 18)
+    }
+
+    /// The same id but for bits of its first byte, and with zeros from the byte `kept` (at least 2)
+    /// to the tenth: for ids that share their first bytes with something else.
+    #[inline(always)]
+    pub(crate) fn masked(self, first: u8, kept: usize) -> Self {
+        let mask = match kept {
+            0..=2 => 0,
+            3 => u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0, 0]),
+            _ => u64::MAX,
+        };
+        let [head, ..] = self.rest;
+        let rest = [head & mask, self.rest[1], self.rest[2]];
+        Self { prefix: self.prefix & ((first as u16) << 8 | 0xff), rest, length: self.length }
     }
 
     /// The slot and the table key of this id in a service with the hash seed `seed`.

@@ -131,7 +131,7 @@ pub struct Service {
     /// The port for control messages of the native protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_port: Option<u16>,
-    /// How the wire id is found: `native`, `quic`, `wireguard` or `offset`.
+    /// How the wire id is found, such as `native`.
     pub protocol: &'static str,
     /// Length of the wire id in bytes, for protocols that do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +154,12 @@ pub struct Service {
     /// How many of them may come at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_burst: Option<u32>,
+    /// Lengths of server ids in bytes, by config id, for `quic-lb`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id_length: Option<Vec<u8>>,
+    /// The config id of new server ids, for `quic-lb`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_id: Option<u8>,
 }
 
 impl Service {
@@ -172,6 +178,8 @@ impl Service {
             new_burst: None,
             control_rate: None,
             control_burst: None,
+            server_id_length: None,
+            config_id: None,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_CONTROL, TYPE_DATA};
-use dataplane_user::api::Client as Api;
+use dataplane_user::api::{Client as Api, Request};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Service, Sessions};
+use jumpgate_tests::corpus::payload;
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::Fleet;
 use jumpgate_tests::inbox::{Inbox, Received};
@@ -143,6 +144,20 @@ impl Site {
         Ok(())
     }
 
+    /// Gives a session of a node an id that somebody else chose, and the other nodes rows that lead
+    /// there.
+    fn add_peers_id(&self, node: usize, session: &str, id: &str) -> Result<()> {
+        let (session, id) = (session.to_owned(), id.to_owned());
+        let request = Request::AddWireId { session, id: id.clone(), off_home: true };
+        self.api(node)?.done(&request, None)?;
+        for other in (0..self.cluster.nodes().len()).filter(|&other| other != node) {
+            let (service, node) = ("service".into(), self.cluster.nodes()[node].name().into());
+            let request = Request::AddRow { service, id: id.clone(), node, version: 1 };
+            self.api(other)?.done(&request, None)?;
+        }
+        Ok(())
+    }
+
     fn refuses(&self, packet: &[u8], verdict: &str) -> Result<()> {
         let before = self.fleet.count(verdict)?;
         self.client.send_to(packet, SocketAddr::new(self.service.address, 7000))?;
@@ -215,6 +230,116 @@ fn wireguard() -> Result<()> {
     })?;
     site.refuses(&packet(4, 31, &[]), "no-wire-id")?;
     site.refuses(&packet(1, 147, &[]), "no-wire-id")
+}
+
+#[test]
+fn quic_lb() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V6, |service| {
+        service.protocol = "quic-lb";
+        service.server_id_length = Some(vec![1, 0, 4]);
+        service.config_id = Some(2);
+    })?;
+    let connection_id = |server: &[u8]| {
+        let mut id = [server, &rand::random::<[u8; 6]>()].concat();
+        id[0] |= rand::random::<u8>() & 0x1f;
+        id
+    };
+    site.minted_ids_lead_home(|server| {
+        assert_eq!((server.len(), server[0]), (5, 0x40), "{server:02x?}");
+        // As many connection ids as the server likes, and nobody was asked for them.
+        let short = || payload::quic_short(0x40, &connection_id(server));
+        let long = |first| payload::quic_long(first, payload::QUIC_V1, &connection_id(server));
+        vec![short(), short(), short(), long(0xe0), long(0xc0)]
+    })?;
+    site.openings_agree(|| {
+        payload::quic_long(0xc0, payload::QUIC_V1, &rand::random::<[u8; 18]>())
+    })?;
+    let stranger = payload::quic_short(0x40, &connection_id(&[0x40, 0, 0, 0, 0]));
+    site.refuses(&stranger, "no-session")?;
+    site.refuses(&payload::quic_short(0x40, &[0x20; 20]), "no-wire-id")
+}
+
+/// A server whose id somebody else gave it, too short to be minted, and one without a configuration.
+#[test]
+fn quic_lb_ids_that_were_given_out_elsewhere() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V4, |service| {
+        service.protocol = "quic-lb";
+        service.server_id_length = Some(vec![1]);
+    })?;
+    let mut api = site.api(1)?;
+    let session = api.open("service", 1)?.session;
+    let refused = api.mint(&session).err().context("a server id of one byte was minted")?;
+    ensure!(refused.to_string().contains("server_id_length"), "{refused}");
+    let whole = [0xe9, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    let nonce: [u8; 8] = rand::random();
+    for (added, sent) in [
+        // Any connection id stands for its server id.
+        ("0742000102030405", [&[0x1f, 0x42], &nonce[..]].concat()),
+        ("e9010203040506070809", whole.to_vec()),
+    ] {
+        site.add_peers_id(1, &session, added)?;
+        for packet in
+            [payload::quic_short(0x40, &sent), payload::quic_long(0xe0, payload::QUIC_V1, &sent)]
+        {
+            let places = site.spray(false, &packet)?;
+            ensure!(places.iter().all(|place| *place == (1, false, 1)), "{added}: {places:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn dtls() -> Result<()> {
+    require_root!();
+    let mut site = Site::new(Family::V4, |service| {
+        service.protocol = "dtls";
+        service.id_length = Some(9);
+    })?;
+    site.minted_ids_lead_home(|id| {
+        vec![
+            payload::dtls_cid(id),
+            payload::dtls_unified(0x3e, id),
+            payload::dtls_unified(0x32, id),
+        ]
+    })?;
+    // A handshake stays where it began, and those of many clients are spread.
+    let host = &site.cluster.clients()[0];
+    let (namespace, address) = (host.namespace().clone(), host.address(Family::V4));
+    let mut nodes = [0; 3];
+    for _ in 0..12 {
+        site.client = namespace.run(|| UdpSocket::bind((address, 0)))?;
+        let mut places = Vec::new();
+        for kind in [22, 22, 20, 21] {
+            places.extend(site.spray(false, &payload::dtls_plain(kind, 0))?);
+        }
+        ensure!(places.iter().all(|place| *place == places[0]), "{places:?}");
+        nodes[places[0].0] += 1;
+    }
+    ensure!(nodes.iter().filter(|&&count| count > 0).count() > 1, "{nodes:?}");
+    ensure!(site.fleet.count("delivered-new")? == 144);
+    site.refuses(&payload::dtls_cid(&rand::random::<[u8; 9]>()), "no-session")?;
+    site.refuses(&payload::dtls_plain(23, 1), "no-wire-id")
+}
+
+#[test]
+fn gtpu() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V6, |service| service.protocol = "gtpu")?;
+    site.minted_ids_lead_home(|teid| [255, 254, 253].map(|kind| payload::gtpu(kind, teid)).into())?;
+    site.openings_agree(|| payload::gtpu_path(1, rand::random(), &[14, 0]))?;
+    site.refuses(&payload::gtpu(255, &rand::random::<[u8; 4]>()), "no-session")?;
+    site.refuses(&payload::gtpu(255, &[0; 4]), "no-wire-id")?;
+    // A session hears of its peer's tunnel that is gone.
+    let mut api = site.api(2)?;
+    let session = api.open("service", 0)?.session;
+    let elements = payload::gtpu_error([1, 2, 3, 4], &[192, 0, 2, 9]);
+    let id: String = elements.iter().map(|byte| format!("{byte:02x}")).collect();
+    site.add_peers_id(2, &session, &id)?;
+    let places = site.spray(false, &payload::gtpu_path(26, 9, &elements))?;
+    ensure!(places.iter().all(|place| *place == (2, false, 0)), "{places:?}");
+    Ok(())
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub fn services() -> Vec<Service> {
         (port(1), Protocol::Quic { id_length: 8 }),
         (port(2), Protocol::WireGuard),
         (port(3), Protocol::Offset { offset: 4, length: 8, unknown_opens: false }),
+        (port(4), Protocol::QuicLb { server_id_lengths: [4; 7], config_id: 0 }),
+        (port(5), Protocol::Dtls { id_length: 8 }),
+        (port(6), Protocol::GtpU),
     ];
     let service = |(index, (address, protocol)): (u16, _)| Service {
         index,
@@ -52,6 +55,10 @@ pub fn cases() -> Vec<Case> {
     let quic = [&[0x40][..], &short, &[0; 64]].concat();
     let wireguard = [&[4, 0, 0, 0][..], &short[..4], &[0; 72]].concat();
     let offset = [&[0; 4][..], &short, &[0; 64]].concat();
+    let server = [0x40, 0x5e, 0x5e, 0x5e, 0x5e];
+    let quic_lb = [&[0x40][..], &server, &[9; 4], &[0; 64]].concat();
+    let dtls = [&[25, 254, 253, 0, 1, 0, 0, 0, 0, 0, 1][..], &short, &[0, 64], &[0; 64]].concat();
+    let gtpu = [&[0x30, 255, 0, 64][..], &short[..4], &[0; 64]].concat();
     let case = |name, service, id: &[u8], frame| Case { name, service, id: id.to_vec(), frame };
     vec![
         case("pass_ns", None, &[], udp_frame(port(9).port(), &[0; 64])),
@@ -60,5 +67,8 @@ pub fn cases() -> Vec<Case> {
         case("local_quic_ns", Some(2), &short, udp_frame(port(1).port(), &quic)),
         case("local_wireguard_ns", Some(3), &short[..4], udp_frame(port(2).port(), &wireguard)),
         case("local_offset_ns", Some(4), &short, udp_frame(port(3).port(), &offset)),
+        case("local_quic_lb_ns", Some(5), &server, udp_frame(port(4).port(), &quic_lb)),
+        case("local_dtls_ns", Some(6), &short, udp_frame(port(5).port(), &dtls)),
+        case("local_gtpu_ns", Some(7), &short[..4], udp_frame(port(6).port(), &gtpu)),
     ]
 }

@@ -22,6 +22,7 @@ use dataplane_ebpf::{
 
 /// Steers the packets of the node's services; passes everything else untouched.
 #[xdp]
+#[inline(always)]
 pub fn jumpgate(ctx: XdpContext) -> u32 {
     steer(&ctx)
 }

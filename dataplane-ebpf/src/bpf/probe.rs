@@ -100,6 +100,7 @@ pub fn no_fence(_ctx: XdpContext) -> u32 {
 /// Steers the packet, then undoes an encapsulation over IPv4, so that a repeated run starts from
 /// the same packet. Of the Ethernet header only the EtherType is restored; nothing else decides.
 #[xdp]
+#[inline(always)]
 pub fn steer_undo(ctx: XdpContext) -> u32 {
     steer_and_undo(&ctx)
 }
@@ -110,6 +111,7 @@ pub fn steer_undo(ctx: XdpContext) -> u32 {
 /// follow from it as userspace makes them. It stands in a native header behind Ethernet, IPv4 and
 /// UDP.
 #[xdp]
+#[inline(always)]
 pub fn steer_random(ctx: XdpContext) -> u32 {
     if draw_session(&ctx).is_none() {
         return xdp_action::XDP_ABORTED;

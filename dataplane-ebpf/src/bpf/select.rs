@@ -20,6 +20,7 @@ use dataplane_ebpf::{
     node::Address,
     verdict::Admission,
 };
+use zerocopy::FromBytes;
 
 const SK_DROP: u32 = 0;
 const SK_PASS: u32 = 1;
@@ -35,8 +36,11 @@ pub fn select(ctx: SkReuseportContext) -> u32 {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: the kernel lends the datagram to the program for as long as it runs.
     let frame = unsafe { Frame::from_raw(ctx.data(), ctx.data_end()) };
-    let Admit { admission, service, socket, key } = match destination(&ctx) {
-        Some(destination) => admit(&Arrived { frame: &frame, destination, now, cpu }, &Maps),
+    let addresses = addresses(&ctx);
+    let Admit { admission, service, socket, key } = match addresses {
+        Some([source, destination]) => {
+            admit(&Arrived { frame: &frame, source, destination, now, cpu }, &Maps)
+        }
         None => Admit::UNREADABLE,
     };
     let (admission, result) = match socket {
@@ -46,46 +50,38 @@ pub fn select(ctx: SkReuseportContext) -> u32 {
     };
     count_admission(service, admission);
     if admission.is_reject() {
-        let source = source(&ctx).unwrap_or(Address([0; 2]));
+        let source = addresses.map_or(Address([0; 2]), |[source, _]| source);
         let port = frame.read::<u16>(0).unwrap_or(0);
         tell(service, Reason::Admission(admission), 0, Evidence { source, port, key });
     }
     result
 }
 
-/// The destination address of the IP packet.
+/// The addresses of the IP packet: source and destination.
 #[inline(always)]
-fn destination(ctx: &SkReuseportContext) -> Option<Address> {
+fn addresses(ctx: &SkReuseportContext) -> Option<[Address; 2]> {
     if ctx.eth_protocol() == ETH_P_IP {
-        load::<4>(ctx, 16).map(|bytes| Address::from_v4(u32::from_ne_bytes(bytes)))
+        Some(load::<[u32; 2]>(ctx, 12)?.map(Address::from_v4))
     } else {
-        load::<16>(ctx, 24).map(Address::from_bytes)
+        let [a, b, c, d] = load::<[u64; 4]>(ctx, 8)?;
+        Some([Address([a, b]), Address([c, d])])
     }
 }
 
-/// The source address of the IP packet.
+/// Loads words in memory order at an offset from the IP header, which lies in front of what `data`
+/// shows.
 #[inline(always)]
-fn source(ctx: &SkReuseportContext) -> Option<Address> {
-    if ctx.eth_protocol() == ETH_P_IP {
-        load::<4>(ctx, 12).map(|bytes| Address::from_v4(u32::from_ne_bytes(bytes)))
-    } else {
-        load::<16>(ctx, 8).map(Address::from_bytes)
-    }
-}
-
-/// Loads bytes at an offset from the IP header, which lies in front of what `data` shows.
-#[inline(always)]
-fn load<const N: usize>(ctx: &SkReuseportContext, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0_u8; N];
-    // SAFETY: the buffer is as long as the length says.
+fn load<T: FromBytes>(ctx: &SkReuseportContext, offset: u32) -> Option<T> {
+    let mut words = T::new_zeroed();
+    // SAFETY: the value is as long as the length says, and any bytes are a valid one.
     let result = unsafe {
         bpf_skb_load_bytes_relative(
             ctx.as_ptr(),
             offset,
-            bytes.as_mut_ptr().cast(),
-            N as u32,
+            (&raw mut words).cast(),
+            size_of::<T>() as u32,
             BPF_HDR_START_NET,
         )
     };
-    (result == 0).then_some(bytes)
+    (result == 0).then_some(words)
 }

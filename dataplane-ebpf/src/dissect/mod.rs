@@ -1,13 +1,17 @@
 //! Dissectors: from a UDP payload to the wire id of its session.
 
+pub mod dtls;
+pub mod gtpu;
 pub mod native;
 pub mod offset;
 pub mod quic;
+pub mod quic_lb;
 pub mod reply;
 pub mod wireguard;
 
 use crate::{
     frame::Frame,
+    node::Address,
     service::{ServiceRow, kind, protocol},
     wire_id::{ID_MAX, ID_MIN, WireId},
 };
@@ -84,9 +88,9 @@ fn tail(word: u64, count: usize) -> u64 {
     if cfg!(target_endian = "little") { word >> drop } else { word << drop }
 }
 
-/// Finds the wire id of a packet to a service, by the service's protocol.
+/// Finds the wire id of a packet from `source` to a service, by the service's protocol.
 #[inline(always)]
-pub fn dissect(payload: Payload, service: &ServiceRow) -> Option<Dissected> {
+pub fn dissect(payload: Payload, source: Address, service: &ServiceRow) -> Option<Dissected> {
     if service.kind == kind::CONTROL {
         return native::dissect_control(payload);
     }
@@ -95,6 +99,9 @@ pub fn dissect(payload: Payload, service: &ServiceRow) -> Option<Dissected> {
         protocol::QUIC => quic::dissect(payload, service.id_length as usize),
         protocol::WIREGUARD => wireguard::dissect(payload),
         protocol::OFFSET => offset::dissect(payload, service),
+        protocol::QUIC_LB => quic_lb::dissect(payload, service),
+        protocol::DTLS => dtls::dissect(payload, source, service.id_length as usize),
+        protocol::GTPU => gtpu::dissect(payload),
         _ => None,
     }
 }

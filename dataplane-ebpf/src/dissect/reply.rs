@@ -11,7 +11,7 @@ use crate::{
 ///
 /// Native packets name their session in both directions. Others carry the id that the *client*
 /// chose, and ours only where they introduce it: QUIC in long headers (the Source Connection ID),
-/// WireGuard in initiations and responses (the sender index).
+/// WireGuard in initiations and responses (the sender index), DTLS and GTP-U nowhere.
 #[inline(always)]
 pub fn dissect_reply(payload: Payload, service: &ServiceRow) -> Option<WireId> {
     if service.kind == kind::CONTROL {
@@ -20,6 +20,7 @@ pub fn dissect_reply(payload: Payload, service: &ServiceRow) -> Option<WireId> {
     match service.protocol {
         protocol::NATIVE => native::reply(payload),
         protocol::QUIC => super::quic::dissect_reply(payload, service.seed),
+        protocol::QUIC_LB => super::quic_lb::dissect_reply(payload, service),
         protocol::WIREGUARD => super::wireguard::dissect_reply(payload),
         _ => None,
     }

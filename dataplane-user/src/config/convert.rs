@@ -4,6 +4,7 @@ use super::{
     EgressInterfaces, cpus,
     hint::{alternatives, did_you_mean},
 };
+use dataplane_ebpf::dissect::quic_lb::UNROUTABLE;
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use toml::de::DeValue;
 
@@ -165,6 +166,28 @@ pub(super) fn permissions(value: &DeValue<'_>) -> Result<u32, String> {
         .and_then(|text| u32::from_str_radix(text, 8).ok())
         .filter(|&mode| mode <= 0o777)
         .ok_or_else(|| "a string of octal digits up to \"0777\", such as \"0660\"".to_owned())
+}
+
+/// Lengths of server ids, by config id: one for all, or a list.
+pub(super) fn server_id_lengths(value: &DeValue<'_>) -> Result<[u8; UNROUTABLE as usize], String> {
+    let length = |value: &DeValue<'_>, least: u64| {
+        let length = number(value).filter(|length| (least..=15).contains(length));
+        length.and_then(|length| u8::try_from(length).ok())
+    };
+    let mut lengths = [0; UNROUTABLE as usize];
+    let fits = match value.as_array() {
+        None => length(value, 1).map(|length| lengths.fill(length)),
+        Some(list) if list.len() > lengths.len() => None,
+        Some(list) => list.iter().zip(&mut lengths).try_for_each(|(value, place)| {
+            *place = length(value.get_ref(), 0)?;
+            Some(())
+        }),
+    };
+    fits.filter(|()| lengths.iter().any(|&length| length > 0)).map(|()| lengths).ok_or_else(|| {
+        "an integer from 1 to 15, or a list of up to 7 of them, one for each config id from 0 on, \
+         with 0 for those that are not in use"
+            .to_owned()
+    })
 }
 
 /// A list of CPUs.

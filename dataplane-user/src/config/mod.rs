@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod hint;
 mod limits;
+mod protocol;
 mod schema;
 mod sections;
 #[cfg(test)]
@@ -185,7 +186,13 @@ pub struct Service {
     /// - `"native"`: Jumpgate's own header.
     /// - `"quic"`: QUIC v1 and v2. `id_length`: of the server's connection ids, 4 to 20 bytes;
     ///   default 8.
+    /// - `"quic-lb"`: QUIC whose connection ids name a server. `server_id_length`: 1 to 15 bytes, or a
+    ///   list of up to 7 such lengths by config id, 0 where one is not in use; required.
+    ///   `config_id`: 0 to 6, that of new ids; default the lowest in use.
     /// - `"wireguard"`: WireGuard.
+    /// - `"dtls"`: DTLS 1.2 and 1.3. `id_length`: of the server's connection ids, 4 to 20 bytes;
+    ///   required.
+    /// - `"gtpu"`: GTP-U.
     /// - `"offset"`: an id at a fixed place of the UDP payload. `id_length`: 4 to 20 bytes;
     ///   required. `id_offset`: where it starts, 0 to 255 bytes; default 0. `unknown`: what a packet
     ///   with an unknown id does, `"reject"` (belongs to no session) or `"open"` (opens one);

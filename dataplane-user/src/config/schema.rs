@@ -38,6 +38,8 @@ pub(super) const SECTIONS: &[Schema] = &[
             "new_burst",
             "control_rate",
             "control_burst",
+            "server_id_length",
+            "config_id",
         ],
     ),
     one("api", &["socket", "mode"]),

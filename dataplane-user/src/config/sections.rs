@@ -10,9 +10,9 @@ use super::{
     cpus,
     document::{Document, Section},
     limits,
+    protocol::protocol,
 };
-use crate::dataplane::{attach::Mode, services::Protocol};
-use dataplane_ebpf::wire_id::{ID_MAX, ID_MIN};
+use crate::dataplane::attach::Mode;
 use ownership::{NodeIndex, Revision, placement::WEIGHT_MAX};
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -24,7 +24,6 @@ const CAPACITY: u64 = 100_000;
 const CAPACITY_MAX: u64 = 1 << 29;
 const QUEUE: u32 = 2048;
 const QUEUE_MAX: u32 = 16_384;
-const QUIC_ID_LENGTH: u8 = 8;
 
 /// The configuration, or problems in `document`.
 pub(super) fn read(document: &Document<'_>) -> Option<Config> {
@@ -130,21 +129,6 @@ fn sessions(section: &Section<'_, '_>) -> Option<Sessions> {
     Some(Sessions { capacity: capacity?, cpus: cpus?, queue: queue? })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dissector {
-    Native,
-    Quic,
-    WireGuard,
-    Offset,
-}
-
-const DISSECTORS: [(&str, Dissector); 4] = [
-    ("native", Dissector::Native),
-    ("quic", Dissector::Quic),
-    ("wireguard", Dissector::WireGuard),
-    ("offset", Dissector::Offset),
-];
-
 fn service(section: &Section<'_, '_>) -> Option<Service> {
     let name = section.required("name", "services are told apart by it", name);
     let advice = "say which address its clients send to";
@@ -161,40 +145,6 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         control_port: control_port?,
         protocol: protocol?,
         limits: limits?,
-    })
-}
-
-fn protocol(section: &Section<'_, '_>) -> Option<Protocol> {
-    let advice = "\"native\", \"quic\", \"wireguard\" or \"offset\"";
-    let dissector = section.required("protocol", advice, choice(&DISSECTORS))?;
-    let (name, _) = DISSECTORS.iter().find(|(_, other)| *other == dissector)?;
-    if dissector != Dissector::Offset {
-        for key in ["id_offset", "unknown"] {
-            section.refuse(key, || {
-                format!("`{key}` is only for protocol \"offset\", not for {name:?}: remove it")
-            });
-        }
-    }
-    if matches!(dissector, Dissector::Native | Dissector::WireGuard) {
-        section.refuse("id_length", || {
-            format!("`id_length` is fixed by protocol {name:?}: remove it")
-        });
-    }
-    let lengths = ID_MIN as u8..=ID_MAX as u8;
-    Some(match dissector {
-        Dissector::Native => Protocol::Native,
-        Dissector::WireGuard => Protocol::WireGuard,
-        Dissector::Quic => {
-            Protocol::Quic { id_length: section.or("id_length", QUIC_ID_LENGTH, integer(lengths))? }
-        }
-        Dissector::Offset => {
-            let advice = "protocol \"offset\" needs the id's length, 4 to 20 bytes";
-            let length = section.required("id_length", advice, integer(lengths));
-            let offset = section.or("id_offset", 0, integer(0..=u8::MAX));
-            let choices = [("reject", false), ("open", true)];
-            let unknown_opens = section.or("unknown", false, choice(&choices));
-            Protocol::Offset { offset: offset?, length: length?, unknown_opens: unknown_opens? }
-        }
     })
 }
 

@@ -84,12 +84,16 @@ fn the_example_is_right() {
     assert_eq!(config.interfaces[1].mode, Mode::Native);
     let services = config.services();
     let indices: Vec<_> = services.iter().map(|service| service.index).collect();
-    assert_eq!(indices, [1, 2, 3, 4]);
+    assert_eq!(indices, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(services[0].control_port, Some(4001));
     assert_eq!(services[1].protocol, Protocol::Quic { id_length: 8 });
     assert_eq!(services[2].protocol, Protocol::WireGuard);
     assert_eq!(services[3].address, "198.51.100.8:5000".parse().unwrap());
     assert_eq!(services[3].cluster_seed, 0x5d0f_3a9c_41e7_b286);
+    let lengths = Protocol::QuicLb { server_id_lengths: [4; 7], config_id: 0 };
+    assert_eq!(services[4].protocol, lengths);
+    assert_eq!(services[5].protocol, Protocol::Dtls { id_length: 8 });
+    assert_eq!(services[6].protocol, Protocol::GtpU);
 }
 
 #[test]
@@ -239,8 +243,8 @@ fn what_is_missing_is_asked_for() {
     );
     assert_eq!(
         with("protocol = \"native\"\n", ""),
-        "22:1: `protocol` is missing in [[services]]: \"native\", \"quic\", \"wireguard\" or \
-         \"offset\""
+        "22:1: `protocol` is missing in [[services]]: \"native\", \"quic\", \"quic-lb\", \
+         \"wireguard\", \"dtls\", \"gtpu\" or \"offset\""
     );
 }
 
@@ -350,8 +354,8 @@ fn values_of_the_wrong_kind_or_out_of_range() {
         (
             "\"native\"",
             "\"quick\"",
-            "26:12: `protocol` is \"quick\": it must be \"native\", \"quic\", \"wireguard\" or \
-             \"offset\"; did you mean \"quic\"?"
+            "26:12: `protocol` is \"quick\": it must be \"native\", \"quic\", \
+             \"quic-lb\", \"wireguard\", \"dtls\", \"gtpu\" or \"offset\"; did you mean \"quic\"?"
                 .to_owned(),
         ),
         (
@@ -605,6 +609,56 @@ fn a_burst_belongs_to_its_rate_and_a_control_rate_to_a_control_port() {
     assert_eq!(
         and("new_rate = 1000001\n"),
         "27:12: `new_rate` is 1000001: it must be an integer from 0 to 1000000"
+    );
+}
+
+#[test]
+fn server_ids_have_a_length_for_each_config_id() {
+    let protocol = |keys: &str| {
+        let text = SMALL.replacen("\"native\"", &format!("\"quic-lb\"\n{keys}"), 1);
+        Config::parse(&text).unwrap().services[0].protocol
+    };
+    let quic_lb = |server_id_lengths, config_id| Protocol::QuicLb { server_id_lengths, config_id };
+    assert_eq!(protocol("server_id_length = 3"), quic_lb([3; 7], 0));
+    assert_eq!(protocol("server_id_length = 15\nconfig_id = 6"), quic_lb([15; 7], 6));
+    assert_eq!(protocol("server_id_length = [0, 2, 8]"), quic_lb([0, 2, 8, 0, 0, 0, 0], 1));
+    let keys = "server_id_length = [0, 2, 8]\nconfig_id = 2";
+    assert_eq!(protocol(keys), quic_lb([0, 2, 8, 0, 0, 0, 0], 2));
+    let expected = "it must be an integer from 1 to 15, or a list of up to 7 of them, one for each \
+                    config id from 0 on, with 0 for those that are not in use";
+    for wrong in ["0", "16", "[]", "[0, 0]", "[16]", "[1, 1, 1, 1, 1, 1, 1, 1]", "\"4\"", "[-1]"] {
+        assert_eq!(
+            with("\"native\"", &format!("\"quic-lb\"\nserver_id_length = {wrong}")),
+            format!("27:20: `server_id_length` is {wrong}: {expected}")
+        );
+    }
+    let quic_lb = |keys: &str| with("\"native\"", &format!("\"quic-lb\"\n{keys}"));
+    assert_eq!(
+        quic_lb("server_id_length = [4]\nconfig_id = 1"),
+        "28:1: `config_id` is 1, for which `server_id_length` gives no length: choose one that has \
+         one, such as 0"
+    );
+    assert_eq!(
+        quic_lb("server_id_length = 4\nconfig_id = 7"),
+        "28:13: `config_id` is 7: it must be an integer from 0 to 6"
+    );
+    assert_eq!(
+        quic_lb("id_length = 8\nserver_id_length = 4"),
+        "27:1: `id_length` is not for protocol \"quic-lb\": say `server_id_length` instead"
+    );
+    assert_eq!(
+        quic_lb(""),
+        "22:1: `server_id_length` is missing in [[services]]: protocol \"quic-lb\" needs the length \
+         of the server ids, 1 to 15 bytes"
+    );
+    assert_eq!(
+        and("server_id_length = 4\n"),
+        "27:1: `server_id_length` is only for protocol \"quic-lb\", not for \"native\": remove it"
+    );
+    assert_eq!(
+        with("\"native\"", "\"dtls\""),
+        "22:1: `id_length` is missing in [[services]]: protocol \"dtls\" needs the length of the \
+         server's connection ids, 4 to 20 bytes"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use super::{clock::tick, wire_address};
 use dataplane_ebpf::{
+    dissect::{native, quic_lb},
     limit::Limit,
     service::{ENCAP_PORT, ServiceRow, find_seed, kind, protocol},
     wire_id::{ID_MAX, ID_MIN},
@@ -34,6 +35,21 @@ pub enum Protocol {
         /// Whether a packet with an unknown id opens a session.
         unknown_opens: bool,
     },
+    /// QUIC with connection ids that name a server, not encrypted.
+    QuicLb {
+        /// The length of the server id under each config id, 1 to 15 bytes; 0 where it is not in
+        /// use.
+        server_id_lengths: [u8; quic_lb::UNROUTABLE as usize],
+        /// The config id of new ids; one that is in use.
+        config_id: u8,
+    },
+    /// DTLS 1.2 and 1.3; the length of the connection ids, 4 to 20 bytes.
+    Dtls {
+        /// In bytes.
+        id_length: u8,
+    },
+    /// GTP-U.
+    GtpU,
 }
 
 impl Protocol {
@@ -44,16 +60,59 @@ impl Protocol {
             Self::Quic { .. } => "quic",
             Self::WireGuard => "wireguard",
             Self::Offset { .. } => "offset",
+            Self::QuicLb { .. } => "quic-lb",
+            Self::Dtls { .. } => "dtls",
+            Self::GtpU => "gtpu",
         }
     }
 
     /// The length of the wire ids that the service's own side chooses, in bytes.
     pub fn id_length(self) -> usize {
         match self {
-            Self::Native => dataplane_ebpf::dissect::native::ID_LENGTH,
-            Self::Quic { id_length } => id_length as usize,
-            Self::WireGuard => 4,
+            Self::Native => native::ID_LENGTH,
+            Self::Quic { id_length } | Self::Dtls { id_length } => id_length as usize,
+            Self::WireGuard | Self::GtpU => 4,
             Self::Offset { length, .. } => length as usize,
+            Self::QuicLb { server_id_lengths, config_id } => {
+                quic_lb::wire_id_length(server_id_lengths[config_id as usize] as usize)
+            }
+        }
+    }
+
+    /// How many bytes of a new wire id are drawn at random; the others are 0.
+    pub fn random_length(self) -> usize {
+        match self {
+            Self::QuicLb { server_id_lengths, config_id } => {
+                1 + server_id_lengths[config_id as usize] as usize
+            }
+            other => other.id_length(),
+        }
+    }
+
+    /// What the data plane finds in packets that carry this id. Of a QUIC-LB connection id it is the
+    /// server id with its config id; all other ids are themselves.
+    pub fn wire_id(self, id: &[u8]) -> Vec<u8> {
+        let Self::QuicLb { server_id_lengths, .. } = self else { return id.to_vec() };
+        let octet = id.first().copied().unwrap_or(u8::MAX);
+        let server_id = server_id_lengths.get(usize::from(octet >> 5)).copied().unwrap_or(0);
+        let server_id = usize::from(server_id);
+        let length = quic_lb::wire_id_length(server_id);
+        if server_id == 0 || (id.len() != length && id.len() < 1 + server_id + quic_lb::NONCE_MIN) {
+            return id.to_vec();
+        }
+        let mut wire_id = id[..1 + server_id].to_vec();
+        wire_id[0] = octet & 0xe0;
+        wire_id.resize(length, 0);
+        wire_id
+    }
+
+    /// Whether packets can carry this wire id, which has the right length.
+    pub fn can_carry(self, id: &[u8]) -> bool {
+        match self {
+            // A TEID of 0 names no tunnel.
+            Self::GtpU => id.iter().any(|&byte| byte != 0),
+            Self::QuicLb { config_id, .. } => id[0] == config_id << 5,
+            _ => true,
         }
     }
 }
@@ -122,12 +181,19 @@ impl Service {
             Protocol::Offset { offset, unknown_opens, .. } => {
                 (protocol::OFFSET, offset, unknown_opens)
             }
+            Protocol::QuicLb { .. } => (protocol::QUIC_LB, 0, false),
+            Protocol::Dtls { .. } => (protocol::DTLS, 0, false),
+            Protocol::GtpU => (protocol::GTPU, 0, false),
         };
         let limit = match kind {
             kind::DATA => self.limits.new,
             kind::CONTROL => self.limits.control,
             _ => None,
         };
+        let mut server_id_lengths = [0; 8];
+        if let Protocol::QuicLb { server_id_lengths: lengths, .. } = self.protocol {
+            server_id_lengths[..lengths.len()].copy_from_slice(&lengths);
+        }
         let id_length = self.protocol.id_length();
         debug_assert!((ID_MIN..=ID_MAX).contains(&id_length));
         ServiceRow {
@@ -141,6 +207,7 @@ impl Service {
             id_length: id_length as u8,
             unknown_opens: unknown_opens as u8,
             limit: limit.map_or(Limit::NONE, Rate::limit),
+            server_id_lengths,
             ..ServiceRow::EMPTY
         }
     }
@@ -165,4 +232,44 @@ pub fn rows(services: &[Service], underlay: IpAddr) -> Result<(u64, Vec<ServiceR
     }
     let seed = find_seed(rows.iter().map(|row| (row.address, row.port))).ok_or(Clash)?;
     Ok((seed, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIC_LB: Protocol =
+        Protocol::QuicLb { server_id_lengths: [1, 2, 3, 4, 0, 0, 15], config_id: 3 };
+
+    #[test]
+    fn a_connection_id_stands_for_its_server_id() {
+        for (id, wire_id) in [
+            (&[0x07, 0xaa, 1, 2, 3, 4, 5][..], &[0x00, 0xaa, 0, 0][..]),
+            (&[0x3f, 0xaa, 0xbb, 1, 2, 3, 4], &[0x20, 0xaa, 0xbb, 0]),
+            (&[0x47, 0xaa, 0xbb, 0xcc, 1, 2, 3, 4], &[0x40, 0xaa, 0xbb, 0xcc]),
+            (&[0x69, 9, 8, 7, 6, 1, 2, 3, 4], &[0x60, 9, 8, 7, 6]),
+            // A server id itself.
+            (&[0x60, 9, 8, 7, 6], &[0x60, 9, 8, 7, 6]),
+            // Not in use, unroutable, or without room for a nonce.
+            (&[0x87, 9, 8, 7, 6, 1, 2, 3], &[0x87, 9, 8, 7, 6, 1, 2, 3]),
+            (&[0xe5, 9, 8, 7, 6, 1], &[0xe5, 9, 8, 7, 6, 1]),
+            (&[0x65, 9, 8, 7, 6, 1, 2, 3], &[0x65, 9, 8, 7, 6, 1, 2, 3]),
+            (&[], &[]),
+        ] {
+            assert_eq!(QUIC_LB.wire_id(id), wire_id, "{id:02x?}");
+            assert_eq!(QUIC_LB.wire_id(wire_id), wire_id, "{id:02x?}");
+            assert_eq!(Protocol::GtpU.wire_id(id), id);
+        }
+    }
+
+    #[test]
+    fn new_ids_are_ones_that_packets_carry() {
+        assert_eq!((QUIC_LB.id_length(), QUIC_LB.random_length()), (5, 5));
+        assert!(QUIC_LB.can_carry(&[0x60, 1, 2, 3, 4]));
+        assert!(!QUIC_LB.can_carry(&[0x61, 1, 2, 3, 4]));
+        assert!(!QUIC_LB.can_carry(&[0x40, 1, 2, 3, 4]));
+        assert!(!Protocol::GtpU.can_carry(&[0; 4]));
+        assert!(Protocol::GtpU.can_carry(&[0, 0, 0, 1]));
+        assert!(Protocol::WireGuard.can_carry(&[0; 4]));
+    }
 }

@@ -1,22 +1,41 @@
 //! Ids as applications write them, and how new ones are drawn.
 
 use super::Refusal;
-use dataplane_ebpf::wire_id::{Key, mint};
+use crate::dataplane::services::Protocol;
+use dataplane_ebpf::wire_id::{ID_MAX, Key, mint};
 use ownership::SessionId;
 use rand::{TryRngCore, rngs::OsRng};
 
-/// Random bytes with the head that leads to `slot`, and their key.
-pub(super) fn draw<const N: usize>(
-    length: usize,
+/// A random SessionID that leads to `slot`, and its key.
+pub(super) fn draw(slot: u16, seed: u64) -> Result<([u8; 16], Key), Refusal> {
+    let mut bytes = [0; 16];
+    OsRng.try_fill_bytes(&mut bytes).map_err(|_| Refusal::Random)?;
+    let key = mint(&mut bytes, slot, seed).expect("a length that wire ids have").key(seed);
+    debug_assert_eq!(key.slot, slot);
+    Ok((bytes, key))
+}
+
+/// How often an id is drawn that packets may not be able to carry: one in 256 can, of those that fix
+/// their first byte.
+const TRIES: usize = 8192;
+
+/// A random wire id that packets of a protocol can carry and that leads to `slot`, and its key.
+pub(super) fn draw_for(
+    protocol: Protocol,
     slot: u16,
     seed: u64,
 ) -> Result<(Vec<u8>, Key), Refusal> {
-    let mut bytes = [0; N];
-    let bytes = &mut bytes[..length];
-    OsRng.try_fill_bytes(bytes).map_err(|_| Refusal::Random)?;
-    let key = mint(bytes, slot, seed).expect("a length that wire ids have").key(seed);
-    debug_assert_eq!(key.slot, slot);
-    Ok((bytes.to_vec(), key))
+    let (length, random) = (protocol.id_length(), protocol.random_length());
+    for _ in 0..TRIES {
+        let mut bytes = [0; ID_MAX];
+        let bytes = &mut bytes[..length];
+        OsRng.try_fill_bytes(&mut bytes[..random]).map_err(|_| Refusal::Random)?;
+        let key = mint(bytes, slot, seed).expect("a length that wire ids have").key(seed);
+        if protocol.can_carry(bytes) {
+            return Ok((bytes.to_vec(), key));
+        }
+    }
+    Err(Refusal::NoneInSlot)
 }
 
 /// The SessionID with these hexadecimal digits.

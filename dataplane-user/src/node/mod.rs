@@ -35,7 +35,7 @@ use dataplane_ebpf::{
     wire_id_row::Registered,
 };
 use events::EventLog;
-use ids::{draw, hex, parse_session, unhex};
+use ids::{draw, draw_for, hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
 use rand::Rng;
 use std::{
@@ -186,10 +186,9 @@ impl Node {
         let mut taken = InsertError::Taken;
         for _ in 0..DRAWS {
             let slot = self.slots[rand::rng().random_range(0..self.slots.len())];
-            let (id, key) = draw::<16>(16, slot, seed)?;
-            match self.register(place, &id, key, entry, version.get(), key.hash) {
+            let (bytes, key) = draw(slot, seed)?;
+            match self.register(place, &bytes, key, entry, version.get(), key.hash) {
                 Ok(()) => {
-                    let bytes = id.try_into().expect("16 bytes");
                     let id = SessionId::new(bytes);
                     let wire_ids = vec![bytes.to_vec()];
                     let session = Session { service: place, cpu, slot, version, wire_ids };
@@ -216,10 +215,10 @@ impl Node {
             return Err(Refusal::TooManyIds(session.to_owned()));
         }
         let service = &self.services[place];
-        let (length, seed) = (service.protocol.id_length(), service.seed());
+        let (protocol, seed) = (service.protocol, service.seed());
         let home = self.key(place, &id.bytes()).expect("it was registered").hash;
         for _ in 0..DRAWS {
-            let (bytes, key) = draw::<20>(length, slot, seed)?;
+            let (bytes, key) = draw_for(protocol, slot, seed)?;
             let entry = self.local_entry(cpu);
             match self.register(place, &bytes, key, entry, version.get(), home) {
                 Ok(()) => {
@@ -386,6 +385,7 @@ impl Node {
     /// A wire id in hexadecimal, of any length that wire ids have: peers choose their own.
     fn parse_wire_id(&self, service: usize, text: &str) -> Result<(Vec<u8>, Key), Refusal> {
         let bytes = unhex(text).ok_or_else(|| Refusal::NotHex(text.to_owned()))?;
+        let bytes = self.services[service].protocol.wire_id(&bytes);
         match self.key(service, &bytes) {
             Some(key) => Ok((bytes, key)),
             None => Err(Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() }),

@@ -94,6 +94,12 @@ pub enum Refusal {
     /// The counters could not be read.
     #[error("reading the counters failed: {0}")]
     Counters(#[from] MapError),
+    /// Ids of this protocol are too short to lead everywhere.
+    #[error(
+        "no server id leads to this session's slot: set server_id_length to 3 bytes or more, or add \
+         a server id with off_home and a row at the owner of its slot"
+    )]
+    NoneInSlot,
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,

@@ -7,7 +7,7 @@ use dataplane_ebpf::shim::{HOPS, SHIM, Shim};
 use dataplane_ebpf::verdict::Verdict;
 use dataplane_user::dataplane::services::Service;
 
-use super::from_clients::{mapped, to};
+use super::from_clients::{mapped, opening, to};
 use super::packet::{Packet, shim_bytes};
 use super::tables::{
     EPOCH, FAR, LOST, PEER, REVISION, ROW_VERSION, SELF, Session, State, VERSION, id_in, id_of,
@@ -86,16 +86,14 @@ pub fn cases(outer: Family, family: Family) -> Vec<Case> {
 fn every_protocol(outer: Family, services: &[Service]) -> Vec<Case> {
     let mut cases = Vec::new();
     for service in services {
-        let mut case = |name: &str, payload, verdict| {
-            let forwarded = Forwarded::new(outer, &to(service, payload));
+        let mut case = |name: &str, packet: Packet, verdict| {
+            let forwarded = Forwarded::new(outer, &packet);
             let name = format!("{}, {name}", service.name);
             cases.push(Case::new(name, forwarded.frame(), service.index, verdict).typical());
         };
-        let here = payload::data(service, &id_of(service, Session::Here));
-        case("session of this node", here, Verdict::Local);
-        let id = super::tables::minted(service, slot::HOME, 95, payload::opening_length(service));
+        case("session of this node", inner(service, Session::Here), Verdict::Local);
         if service.name != "offset-V4" && service.name != "offset-V6" {
-            case("opening", payload::opening(service, &id), Verdict::New);
+            case("opening", opening(service, slot::HOME, 95), Verdict::New);
         }
         let empty = Forwarded::new(outer, &to(service, Vec::new()));
         let name = format!("{}, empty payload", service.name);
@@ -152,7 +150,7 @@ fn slots(outer: Family, service: &Service) -> Vec<Case> {
         Case::new(name, frame, service.index, verdict)
     };
     let opening = |name: &str, slot, revision, verdict| {
-        let packet = to(service, payload::opening(service, &id_in(service, slot, 96)));
+        let packet = self::opening(service, slot, 96);
         let frame = Forwarded { revision, ..Forwarded::new(outer, &packet) }.frame();
         Case::new(name, frame, service.index, verdict)
     };
@@ -370,8 +368,7 @@ fn conditions(outer: Family, service: &Service) -> Vec<Case> {
         let frame = Forwarded::new(outer, &inner(service, session)).frame();
         Case::new(format!("{state:?}: {name}"), frame, service.index, verdict).when(state)
     };
-    let opening = to(service, payload::opening(service, &id_in(service, slot::HOME, 97)));
-    let opening = Forwarded::new(outer, &opening);
+    let opening = Forwarded::new(outer, &opening(service, slot::HOME, 97));
     let opens = |state, verdict| {
         Case::new(format!("{state:?}: opening"), opening.frame(), service.index, verdict)
             .when(state)

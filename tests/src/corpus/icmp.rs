@@ -97,7 +97,10 @@ fn named(service: &Service, id: &[u8]) -> Option<Vec<u8>> {
         Protocol::Native => Some(payload::native(native::TYPE_DATA, id)),
         Protocol::Quic { .. } => Some(payload::quic_reply(payload::QUIC_V1, &[9; 11], id)),
         Protocol::WireGuard => Some(payload::wireguard(2, 92, 4, id)),
-        Protocol::Offset { .. } => None,
+        Protocol::QuicLb { .. } => {
+            Some(payload::quic_reply(payload::QUIC_V1, &[9; 11], &payload::connection_id(id)))
+        }
+        Protocol::Offset { .. } | Protocol::Dtls { .. } | Protocol::GtpU => None,
     }
 }
 
@@ -161,8 +164,8 @@ fn sessions(outer: Family, service: &Service) -> Vec<Case> {
 
 /// Packets of services that do not name their session.
 fn unnamed(outer: Family, services: &[Service]) -> Vec<Case> {
-    let [native, quic, wireguard, offset, _] = services else {
-        unreachable!("there are five services");
+    let [native, quic, wireguard, offset, _, quic_lb, dtls, gtpu] = services else {
+        unreachable!("there are eight services");
     };
     let here = |service| id_of(service, Session::Here);
     let packets = [
@@ -172,6 +175,10 @@ fn unnamed(outer: Family, services: &[Service]) -> Vec<Case> {
         ("long header, id of 21 bytes", quic, payload::quic_reply(1, &[9; 8], &[7; 21])),
         ("data", wireguard, payload::wireguard(4, 48, 4, &here(wireguard))),
         ("cookie", wireguard, payload::wireguard(3, 64, 4, &here(wireguard))),
+        ("short header", quic_lb, payload::quic_short(0x40, &[9; 8])),
+        ("id cut in the nonce", quic_lb, payload::quic_reply(1, &[9; 8], &[0x40, 1, 2])),
+        ("record", dtls, payload::dtls_cid(&here(dtls))),
+        ("G-PDU", gtpu, payload::gtpu(255, &here(gtpu))),
         ("anything", offset, payload::data(offset, &here(offset))),
         ("empty", native, Vec::new()),
         ("an opening", native, payload::native(native::TYPE_OPEN, &here(native))),

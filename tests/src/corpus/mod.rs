@@ -2,10 +2,12 @@
 //! userspace must agree on.
 //!
 //! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`],
-//! [`from_nodes`] and [`icmp`] are the packets, [`replies`] what goes the other way.
+//! [`from_nodes`], [`from_protocols`] and [`icmp`] are the packets, [`replies`] what goes the other
+//! way.
 
 pub mod from_clients;
 pub mod from_nodes;
+pub mod from_protocols;
 pub mod icmp;
 pub mod packet;
 pub mod payload;

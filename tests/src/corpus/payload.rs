@@ -1,7 +1,12 @@
 //! UDP payloads of every protocol.
 
+use std::net::IpAddr;
+
 use dataplane_ebpf::dissect::native::{Header, TYPE_CONTROL, TYPE_DATA, TYPE_OPEN};
+use dataplane_ebpf::wire_id::{WireId, mint};
 use dataplane_user::dataplane::services::{Protocol, Service};
+
+use super::tables::{id_in, minted};
 
 /// QUIC version 1 (RFC 9000).
 pub const QUIC_V1: u32 = 1;
@@ -20,6 +25,9 @@ pub fn data(service: &Service, id: &[u8]) -> Vec<u8> {
             payload.extend([0x22; 10]);
             payload
         }
+        Protocol::QuicLb { .. } => quic_short(0x40, &connection_id(id)),
+        Protocol::Dtls { .. } => dtls_cid(id),
+        Protocol::GtpU => gtpu(255, id),
     }
 }
 
@@ -28,22 +36,111 @@ pub fn control(id: &[u8]) -> Vec<u8> {
     native(TYPE_CONTROL, id)
 }
 
-/// How long the id of a packet that opens a session is.
-pub fn opening_length(service: &Service) -> usize {
+/// How long the id of a packet that opens a session is, where its sender chooses it.
+fn opening_length(service: &Service) -> usize {
     match service.protocol {
         Protocol::WireGuard => 20,
         _ => service.protocol.id_length(),
     }
 }
 
-/// A packet that opens a session by this id.
-pub fn opening(service: &Service, id: &[u8]) -> Vec<u8> {
-    match service.protocol {
-        Protocol::Native => native(TYPE_OPEN, id),
-        Protocol::Quic { .. } => quic_long(0xc0, QUIC_V1, id),
-        Protocol::WireGuard => wireguard(1, 148, 4, id),
-        Protocol::Offset { .. } => data(service, id),
-    }
+/// A packet of a client that opens a session in a slot: the client's port if it has to be a certain
+/// one, and the payload.
+pub fn opening(service: &Service, client: IpAddr, slot: u16, number: u8) -> (Option<u16>, Vec<u8>) {
+    let id = |length| minted(service, slot, number, length);
+    let payload = match service.protocol {
+        Protocol::Native => native(TYPE_OPEN, &id(16)),
+        Protocol::Quic { .. } => quic_long(0xc0, QUIC_V1, &id(opening_length(service))),
+        Protocol::WireGuard => wireguard(1, 148, 4, &id(20)),
+        Protocol::Offset { .. } => data(service, &id(opening_length(service))),
+        Protocol::QuicLb { .. } => {
+            quic_long(0xc0, QUIC_V1, &connection_id(&id_in(service, slot, number)))
+        }
+        Protocol::Dtls { .. } => {
+            let address = match client {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            let mut id = [&[0, 0], &address.octets()[..]].concat();
+            mint(&mut id, slot, service.seed()).expect("18 bytes");
+            return (Some(u16::from_be_bytes([id[0], id[1]])), dtls_plain(22, 0));
+        }
+        Protocol::GtpU => (0..=u32::MAX)
+            .map(|draw| {
+                let [_, npdu, high, low] = draw.to_be_bytes();
+                let mut payload = gtpu_path(1, u16::from_be_bytes([high, low]), &[14, number]);
+                payload[10] = npdu;
+                payload
+            })
+            .find(|payload| {
+                let id = WireId::from_bytes(&payload[..12]).expect("12 bytes");
+                id.key(service.seed()).slot == slot
+            })
+            .expect("every slot has an id"),
+    };
+    (None, payload)
+}
+
+/// A connection id as a server makes it of its own id (draft-ietf-quic-load-balancers): its length in
+/// the first byte, and a nonce.
+pub fn connection_id(server: &[u8]) -> Vec<u8> {
+    let mut id = server.to_vec();
+    id.extend([0x9c, 0x69, 0xc2, 0x75]);
+    id[0] |= id.len() as u8 - 1;
+    id
+}
+
+/// A record of DTLS 1.2 with a connection id (RFC 9146 §4).
+pub fn dtls_cid(id: &[u8]) -> Vec<u8> {
+    let mut payload = vec![25, 254, 253, 0, 1, 0, 0, 0, 0, 0, 1];
+    payload.extend(id);
+    payload.extend([0, 24]);
+    payload.extend([0x66; 24]);
+    payload
+}
+
+/// An encrypted record of DTLS 1.3 (RFC 9147 §4) whose first byte is this.
+pub fn dtls_unified(first: u8, id: &[u8]) -> Vec<u8> {
+    let mut payload = vec![first];
+    payload.extend(id);
+    payload.extend([0, 7]);
+    payload.extend([0x77; 24]);
+    payload
+}
+
+/// A record without a connection id, of a content type and epoch.
+pub fn dtls_plain(kind: u8, epoch: u16) -> Vec<u8> {
+    let [high, low] = epoch.to_be_bytes();
+    let mut payload = vec![kind, 254, 253, high, low, 0, 0, 0, 0, 0, 0, 0, 40];
+    payload.extend([0x88; 40]);
+    payload
+}
+
+/// A message of GTP-U about a tunnel.
+pub fn gtpu(kind: u8, teid: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0x30, kind, 0, 30];
+    payload.extend(teid);
+    payload.extend([0x99; 30]);
+    payload
+}
+
+/// A message of GTP-U about a path: with a sequence number and information elements.
+pub fn gtpu_path(kind: u8, sequence: u16, elements: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0x32, kind, 0, 4 + elements.len() as u8, 0, 0, 0, 0];
+    payload.extend(sequence.to_be_bytes());
+    payload.extend([0, 0]);
+    payload.extend(elements);
+    payload
+}
+
+/// The information elements of an Error Indication: the peer's TEID and address (3GPP TS 29.281
+/// §7.3.1).
+pub fn gtpu_error(teid: [u8; 4], address: &[u8]) -> Vec<u8> {
+    let mut elements = vec![16];
+    elements.extend(teid);
+    elements.extend([133, 0, address.len() as u8]);
+    elements.extend(address);
+    elements
 }
 
 /// A native packet of a type.

@@ -177,22 +177,25 @@ pub fn underlay(family: Family, node: u16) -> IpAddr {
     }
 }
 
-/// The services at a family's VIP: native, QUIC, WireGuard, and two with an id at an offset, of
-/// which the second opens a session for an unknown id.
-pub fn services(family: Family) -> [Service; 5] {
-    let first = match family {
-        Family::V4 => 1,
-        Family::V6 => 6,
-    };
+/// The services at a family's VIP: one of each protocol, and a second one with an id at an offset,
+/// which opens a session for an unknown id.
+pub fn services(family: Family) -> [Service; 8] {
     let offset = |unknown_opens| Protocol::Offset { offset: 3, length: 6, unknown_opens };
+    let quic_lb = Protocol::QuicLb { server_id_lengths: SERVER_ID_LENGTHS, config_id: CONFIG_ID };
     let services = [
         ("native", 4000, Some(4001), Protocol::Native),
         ("quic", 443, Some(444), Protocol::Quic { id_length: 8 }),
         ("wireguard", 51820, None, Protocol::WireGuard),
         ("offset", 5000, None, offset(false)),
         ("opener", 5001, None, offset(true)),
+        ("quic-lb", 4433, None, quic_lb),
+        ("dtls", 5684, Some(5685), Protocol::Dtls { id_length: 7 }),
+        ("gtpu", 2152, None, Protocol::GtpU),
     ];
-    let mut index = first;
+    let mut index = match family {
+        Family::V4 => 1,
+        Family::V6 => 1 + services.len() as u16,
+    };
     services.map(|(name, port, control_port, protocol)| {
         let service = Service {
             index,
@@ -208,15 +211,32 @@ pub fn services(family: Family) -> [Service; 5] {
     })
 }
 
+/// Lengths of the server ids of QUIC-LB, by config id.
+pub const SERVER_ID_LENGTHS: [u8; 7] = [1, 2, 3, 5, 0, 0, 15];
+/// The config id of new ids.
+pub const CONFIG_ID: u8 = 3;
+
 /// A wire id of a service, of the length that the service's own ids have, in a slot.
 pub fn id_in(service: &Service, slot: u16, number: u8) -> Vec<u8> {
-    minted(service, slot, number, service.protocol.id_length())
+    let length = service.protocol.id_length();
+    (0..=u16::MAX)
+        .map(|draw| drawn(service, slot, number, length, draw))
+        .find(|id| service.protocol.can_carry(id))
+        .expect("one id in 256 begins with the config id")
 }
 
 /// A wire id of another length.
 pub fn minted(service: &Service, slot: u16, number: u8, length: usize) -> Vec<u8> {
+    drawn(service, slot, number, length, 0)
+}
+
+/// The wire id of a number, or at a later draw another one.
+fn drawn(service: &Service, slot: u16, number: u8, length: usize, draw: u16) -> Vec<u8> {
     let mut id: Vec<u8> = (0..length as u8).map(|at| at.wrapping_mul(37) ^ number).collect();
     id[length - 1] = number;
+    if draw > 0 {
+        id[2..4].copy_from_slice(&draw.to_be_bytes());
+    }
     mint(&mut id, slot, service.seed()).expect("4 to 20 bytes");
     id
 }

@@ -1,15 +1,24 @@
 //! Dissectors: which bytes of a UDP payload name its session, for every protocol.
 
+mod dtls;
+mod gtpu;
+#[path = "../property/mod.rs"]
 mod property;
+mod quic_lb;
 
 use dataplane_ebpf::{
     dissect::{Dissected, Payload, dissect, native},
     frame::Frame,
+    node::Address,
     service::{ServiceRow, kind, protocol},
     wire_id::{ID_MAX, ID_MIN, WireId},
 };
 use property::config;
 use proptest::{collection::vec, prelude::*};
+
+/// Where all payloads come from.
+const SOURCE: Address = Address::from_bytes(*b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09");
+const PORT: u16 = 40_000;
 
 fn service(protocol: u8) -> ServiceRow {
     ServiceRow { kind: kind::DATA, protocol, id_length: 8, ..ServiceRow::EMPTY }
@@ -22,8 +31,10 @@ fn find(payload: &[u8], service: &ServiceRow) -> Option<Dissected> {
         let mut frame = vec![fill; 42];
         frame.extend(payload);
         frame.resize(frame.len() + behind, fill);
-        let payload = Payload { frame: &Frame::new(&frame), start: 42, length: payload.len() };
-        dissect(payload, service)
+        frame[34..36].copy_from_slice(&PORT.to_be_bytes());
+        let (frame, length) = (Frame::new(&frame), payload.len());
+        let payload = Payload { frame: &frame, start: 42, length };
+        dissect(payload, SOURCE, service)
     };
     let found = within(0x00, 0);
     for (fill, behind) in [(0xff, 0), (0x00, 30), (0xff, 30)] {
@@ -321,7 +332,7 @@ mod native_header {
 
 #[test]
 fn a_protocol_that_does_not_exist_names_no_session() {
-    for protocol in [0, 5, 255] {
+    for protocol in [0, 8, 255] {
         assert_eq!(find(&[0x10; 40], &service(protocol)), None);
     }
 }
@@ -332,11 +343,13 @@ proptest! {
     #[test]
     fn any_payload_is_read_within_its_length_only(
         payload in vec(any::<u8>(), 0..200),
-        protocol in 0..6_u8,
+        protocol in 0..9_u8,
         length: u8,
         id_offset: u8,
+        server_id_lengths: [u8; 8],
     ) {
-        let service = ServiceRow { id_length: length, id_offset, ..service(protocol) };
+        let row = service(protocol);
+        let service = ServiceRow { id_length: length, id_offset, server_id_lengths, ..row };
         find(&payload, &service);
         find(&payload, &ServiceRow { kind: kind::CONTROL, ..service });
     }
