@@ -9,8 +9,11 @@
 use crate::{
     checksum::{fold, sum_address, sum_frame, sum32},
     frame::{Frame, FrameMut},
+    limit::{self, Limit},
     node::Address,
     parse::{Datagram, ICMP, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_ICMPV6, UDP},
+    service::ServiceRow,
+    tables::{Tables, find_service},
 };
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{Immutable, IntoBytes};
@@ -20,6 +23,10 @@ const MTU_MIN_V4: usize = 68;
 
 /// The smallest MTU that can be told to an IPv6 host, which believes no smaller one (RFC 8201 §4).
 const MTU_MIN_V6: usize = 1280;
+
+/// How many answers go to a source prefix: one for each tick of the kernel's clock, which are 100 to
+/// 1,000 a second, and so many at once.
+const LIMIT: Limit = Limit::of_ticks(1, 64);
 
 /// Words of 8 bytes that are quoted: the answer has no more than 576 bytes over IPv4 (RFC 1812
 /// §4.3.2.3) and 1,280 over IPv6 (RFC 4443 §2.4).
@@ -100,7 +107,12 @@ impl Answer {
     ///
     /// Whether the packet may be fragmented is not asked: nobody on its way here will do it.
     #[inline(always)]
-    pub fn plan(frame: &Frame, datagram: &Datagram, mtu: usize) -> Option<Self> {
+    pub fn plan<T: Tables>(
+        frame: &Frame,
+        datagram: &Datagram,
+        mtu: usize,
+        tables: &T,
+    ) -> Option<Self> {
         let Datagram { source, destination, ip, ip_length, udp, .. } = *datagram;
         let is_v4 = destination.v4().is_some();
         let (head, words, mtu_min) =
@@ -117,6 +129,9 @@ impl Answer {
         let quoted = if room < words * 8 { room & !7 } else { words * 8 };
         // Whoever gets it must find its socket.
         if ip + quoted < udp + UDP {
+            return None;
+        }
+        if !is_within_limit(datagram, tables) {
             return None;
         }
         Some(Self {
@@ -207,6 +222,20 @@ impl Answer {
             icmp_checksum: U16::new(!fold(icmp_sum)),
             mtu: U32::new(self.mtu as u32),
         }
+    }
+}
+
+/// Whether the source's prefix may be answered once more.
+#[inline(always)]
+fn is_within_limit<T: Tables>(datagram: &Datagram, tables: &T) -> bool {
+    let Datagram { source, destination, port, .. } = *datagram;
+    let service = tables.local().and_then(|local| find_service(tables, local, destination, port));
+    let Some(ServiceRow { seed, .. }) = service else {
+        return false;
+    };
+    match tables.limit(limit::index(source, *seed, limit::ANSWERS)) {
+        Some(word) => LIMIT.take(word, tables.jiffies()),
+        None => false,
     }
 }
 

@@ -6,104 +6,35 @@
 //! ordinary ICMP message, without its encapsulation.
 
 use crate::{
-    dissect::{Payload, reply::dissect_reply},
+    dissect::Payload,
     frame::{Frame, forget},
+    local::LocalRow,
     node::Address,
-    parse::{Datagram, ICMP, IPV4, IPV6, PROTOCOL_UDP, Parsed, UDP, parse_frame},
-    route::{Action, Decision, Packet, read_shim},
-    service::kind,
+    parse::{Datagram, ICMP, IPV4, IPV6, PROTOCOL_UDP, UDP},
+    service::{ServiceRow, kind},
     tables::{Tables, find_service},
-    verdict::Verdict,
-    wire_id::Key,
 };
 use zerocopy::byteorder::network_endian::U16;
 
 /// The packet that an ICMP error quotes, as much of it as is there.
-struct Quoted {
-    /// Who sent it: the service, if the error is for us.
-    source: Address,
-    /// The source port, in network byte order.
-    port: u16,
-    /// Where the UDP payload starts in the frame.
-    payload: usize,
-    /// How much of the UDP payload is quoted.
-    length: usize,
+pub(crate) struct Quoted<'a, 'f> {
+    /// The service that sent it.
+    pub(crate) service: &'a ServiceRow,
+    /// What it sent.
+    pub(crate) payload: Payload<'a, 'f>,
 }
 
-/// Decides about an ICMP error that arrived on the interface `ingress`: whatever [`crate::route`]
-/// answered with [`Action::Icmp`].
+/// Reads the quoted packet as far as its UDP header; `None` if no service here has sent it, or if it
+/// is a fragment that does not show its ports. Quotes are short: lengths in the packet's headers say
+/// more than is there.
 #[inline(always)]
-pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
-    let Some(local) = tables.local() else {
-        return Decision::PASS;
-    };
-    let noise = local.service_seed();
-    let mut shim = None;
-    let icmp = match parse_frame(frame) {
-        Parsed::IcmpError(icmp) => icmp,
-        Parsed::Udp(outer) => match read_shim(frame, ingress, &outer.forget(noise), tables) {
-            Ok((read, Parsed::IcmpError(icmp))) => {
-                shim = Some(read);
-                icmp
-            }
-            Ok(_) => return Decision::reject(Verdict::ShimMalformed, 0).of(outer),
-            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
-        },
-        _ => return Decision::PASS,
-    };
-    let icmp = icmp.forget(noise);
-    // What a node forwards has a session, and is for nobody else here.
-    let (unrelated, unknown) = match shim {
-        None => (Decision::PASS, Verdict::IcmpUnknown),
-        Some(_) => (Decision::reject(Verdict::ShimMalformed, 0).of(icmp), Verdict::NoWireId),
-    };
-    let Some(quoted) = quoted(frame, &icmp, noise) else {
-        return unrelated;
-    };
-    if quoted.source != icmp.destination {
-        return unrelated;
-    }
-    let Some(service) = find_service(tables, local, quoted.source, quoted.port) else {
-        return unrelated;
-    };
-    if service.kind != kind::DATA && service.kind != kind::CONTROL {
-        return unrelated;
-    }
-    let identity = local.identity();
-    if identity.node == 0 {
-        return Decision::reject(Verdict::NotReady, service.service).of(icmp);
-    }
-    let payload = Payload { frame, start: quoted.payload, length: quoted.length };
-    let Some(id) = dissect_reply(payload, service) else {
-        let action = if shim.is_none() { Action::Pass } else { Action::Drop };
-        return Decision {
-            verdict: unknown,
-            service: service.service,
-            action,
-            datagram: icmp,
-            key: Key::NONE,
-        };
-    };
-    let key = id.key(service.seed);
-    let Some(slot) = tables.slot(key.slot) else {
-        return Decision::reject(Verdict::NotReady, service.service).of(icmp);
-    };
-    let datagram = icmp;
-    let packet =
-        Packet { tables, local, identity, service, datagram, shim, key, slot, opens: false };
-    let decision = packet.decide();
-    let verdict = match decision.action {
-        Action::Deliver { .. } => Verdict::IcmpLocal,
-        Action::Forward(_) => Verdict::IcmpForward,
-        _ => decision.verdict,
-    };
-    Decision { verdict, ..decision }
-}
-
-/// Reads the quoted packet as far as its UDP header; `None` if it is none of UDP, or a fragment
-/// that does not show its ports. Quotes are short: lengths in its headers say more than is there.
-#[inline(always)]
-fn quoted(frame: &Frame, icmp: &Datagram, noise: u64) -> Option<Quoted> {
+pub(crate) fn quoted<'a, 'f, T: Tables>(
+    frame: &'a Frame<'f>,
+    icmp: &Datagram,
+    noise: u64,
+    tables: &'a T,
+    local: &LocalRow,
+) -> Option<Quoted<'a, 'f>> {
     let start = icmp.udp + ICMP;
     let first = frame.read::<u8>(start)?;
     let (source, header) = match (first >> 4, icmp.destination.v4()) {
@@ -130,10 +61,14 @@ fn quoted(frame: &Frame, icmp: &Datagram, noise: u64) -> Option<Quoted> {
     let port = frame.read::<u16>(start + header)?;
     let length = frame.read::<U16>(start + header + 4)?.get() as usize;
     let length = length.checked_sub(UDP)?;
-    Some(Quoted {
-        source,
-        port,
-        payload: forget(start + header, noise) + UDP,
-        length: if length < room { length } else { room },
-    })
+    if source != icmp.destination {
+        return None;
+    }
+    let service = find_service(tables, local, source, port)?;
+    if service.kind != kind::DATA && service.kind != kind::CONTROL {
+        return None;
+    }
+    let start = forget(start + header, noise) + UDP;
+    let length = if length < room { length } else { room };
+    Some(Quoted { service, payload: Payload { frame, start, length } })
 }

@@ -8,8 +8,8 @@
 //! A packet's way: [`parse`] finds the UDP datagram, [`service`] the service, [`dissect`] the wire
 //! id, [`wire_id`] its slot and key, [`slot`] and [`table`] the owner; [`route`] puts them together
 //! and says what to do, [`encap`] writes the head of a packet for another node, [`admit`] checks once
-//! more at the end of the queue, and [`egress`] checks what goes back. [`icmp`] steers what routers
-//! say about a service's packets, and [`answer`] tells a client when its own were too big.
+//! more at the end of the queue, and [`egress`] checks what goes back. What routers say about a service's
+//! packets is steered like them, and [`answer`] tells a client when its own were too big.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -23,12 +23,11 @@ pub mod egress;
 pub mod encap;
 pub mod event;
 pub mod frame;
-pub mod icmp;
+mod icmp;
 pub mod limit;
 pub mod local;
 pub mod node;
 pub mod parse;
-pub mod programs;
 pub mod route;
 pub mod service;
 pub mod shim;

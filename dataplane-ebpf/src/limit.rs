@@ -46,6 +46,11 @@ impl Limit {
         Self { interval, burst }
     }
 
+    /// At most one packet in `ticks` jiffies (1 to 4,095) in the long run, and at most `burst` at once.
+    pub const fn of_ticks(ticks: u32, burst: u32) -> Self {
+        Self { interval: ticks << UNITS, burst }
+    }
+
     /// Whether there is a bound.
     #[inline(always)]
     pub const fn is_some(&self) -> bool {
@@ -75,6 +80,9 @@ impl Limit {
         false
     }
 }
+
+/// In place of a port's kind: what answers a client gets about packets that do not fit.
+pub const ANSWERS: u8 = 16;
 
 /// The word of a source's bucket: IPv4 by /24, IPv6 by /56; apart for each service, by its seed, and
 /// each of its ports, by their [`crate::service::kind`].

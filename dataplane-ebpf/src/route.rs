@@ -2,9 +2,10 @@
 //! and in fuzzers.
 
 use crate::{
-    dissect::{Dissected, Payload, dissect},
+    dissect::{Dissected, Payload, dissect, reply::dissect_reply},
     encap::Forward,
     frame::Frame,
+    icmp::{self, Quoted},
     limit,
     local::{Identity, LocalRow},
     node::Address,
@@ -49,33 +50,32 @@ pub enum Action {
     },
     /// Send it to another node.
     Forward(Forward),
-    /// An ICMP error: decide by [`crate::icmp::route`], which the kernel does in a program of its
-    /// own.
-    Icmp,
 }
 
 /// A packet on its way through the decision.
-pub(crate) struct Packet<'a, T> {
-    pub(crate) tables: &'a T,
-    pub(crate) local: &'a LocalRow,
-    pub(crate) identity: Identity,
-    pub(crate) service: &'a ServiceRow,
-    pub(crate) datagram: Datagram,
+struct Packet<'a, T> {
+    tables: &'a T,
+    local: &'a LocalRow,
+    identity: Identity,
+    service: &'a ServiceRow,
+    datagram: Datagram,
     /// The shim, if another node forwarded the packet.
-    pub(crate) shim: Option<Shim>,
-    pub(crate) key: Key,
-    pub(crate) slot: SlotWord,
-    pub(crate) opens: bool,
+    shim: Option<Shim>,
+    key: Key,
+    slot: SlotWord,
+    opens: bool,
+    /// Whether it is an ICMP error about a packet of the session.
+    is_icmp: bool,
 }
 
 /// Decides about a frame that arrived on the interface `ingress`.
 #[inline(always)]
 pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
-    let outer = match parse_frame(frame) {
+    let (outer, mut is_icmp) = match parse_frame(frame) {
         Parsed::Other => return Decision::PASS,
         Parsed::Broken(address, verdict) => return broken(address, verdict, tables),
-        Parsed::Udp(datagram) => datagram,
-        Parsed::IcmpError(icmp) => return icmp_error(icmp.destination, tables),
+        Parsed::Udp(datagram) => (datagram, false),
+        Parsed::IcmpError(icmp) => (icmp, true),
     };
     let Some(local) = tables.local() else {
         return Decision::PASS;
@@ -94,34 +94,44 @@ pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
                 datagram = unwrapped.datagram.forget(noise);
                 service = unwrapped.service;
                 shim = Some(unwrapped.shim);
+                is_icmp = unwrapped.is_icmp;
             }
-            Err(Refused::Icmp) => return Decision::ICMP,
-            Err(Refused::As(verdict)) => return Decision::reject(verdict, 0).of(outer),
+            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
         }
-    } else if service.kind == kind::ADDRESS {
+    } else if service.kind == kind::ADDRESS && !is_icmp {
         // Port 0 is nobody's.
         return Decision::PASS;
+    }
+    let mut payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
+    if is_icmp {
+        let Some(quoted) = icmp::quoted(frame, &datagram, noise, tables, local) else {
+            return match shim {
+                None => Decision::PASS,
+                Some(_) => Decision::reject(Verdict::ShimMalformed, 0).of(datagram),
+            };
+        };
+        Quoted { service, payload } = quoted;
     }
     if identity.node == 0 {
         return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     }
-    let payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
-    let Some(Dissected { id, opens }) = dissect(payload, datagram.source, service) else {
+    let dissected = if is_icmp {
+        dissect_reply(payload, service).map(|id| Dissected { id, opens: false })
+    } else {
+        dissect(payload, datagram.source, service)
+    };
+    let Some(Dissected { id, opens }) = dissected else {
+        // Nodes forward only what they have read an id in.
+        if is_icmp && shim.is_none() {
+            return Decision::unknown_icmp(service.service);
+        }
         return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
     };
     let key = id.key(service.seed);
     let Some(slot) = tables.slot(key.slot) else {
         return Decision::reject(Verdict::NotReady, service.service).of(datagram);
     };
-    Packet { tables, local, identity, service, datagram, shim, key, slot, opens }.decide()
-}
-
-/// An ICMP error to a service's address may be about one of its packets.
-#[inline(always)]
-fn icmp_error<T: Tables>(address: Address, tables: &T) -> Decision {
-    let is_ours =
-        tables.local().is_some_and(|local| find_service(tables, local, address, 0).is_some());
-    if is_ours { Decision::ICMP } else { Decision::PASS }
+    Packet { tables, local, identity, service, datagram, shim, key, slot, opens, is_icmp }.decide()
 }
 
 /// A packet that cannot be read is refused if its address is a service's, and is none of our
@@ -140,16 +150,10 @@ fn broken<T: Tables>(address: Address, verdict: Verdict, tables: &T) -> Decision
 /// A forwarded packet without its encapsulation.
 struct Unwrapped<'a> {
     datagram: Datagram,
+    /// Of an ICMP error that of its address only.
     service: &'a ServiceRow,
     shim: Shim,
-}
-
-/// Why a forwarded packet goes no further in this program.
-enum Refused {
-    /// It is an ICMP error, for the other program.
-    Icmp,
-    /// For this reason.
-    As(Verdict),
+    is_icmp: bool,
 }
 
 /// Takes the encapsulation off, after checking who sent it.
@@ -160,28 +164,7 @@ fn unwrap<'a, T: Tables>(
     outer: &Datagram,
     tables: &'a T,
     local: &LocalRow,
-) -> Result<Unwrapped<'a>, Refused> {
-    let (shim, inner) = read_shim(frame, ingress, outer, tables).map_err(Refused::As)?;
-    let inner = match inner {
-        Parsed::Udp(datagram) => datagram,
-        Parsed::Broken(_, verdict) => return Err(Refused::As(verdict)),
-        Parsed::IcmpError(_) => return Err(Refused::Icmp),
-        Parsed::Other => return Err(Refused::As(Verdict::ShimMalformed)),
-    };
-    let service = find_service(tables, local, inner.destination, inner.port);
-    let service = service.filter(|row| row.kind == kind::DATA || row.kind == kind::CONTROL);
-    let service = service.ok_or(Refused::As(Verdict::ShimMalformed))?;
-    Ok(Unwrapped { datagram: inner, service, shim })
-}
-
-/// The shim of a forwarded packet, and the packet behind it, after checking who sent them.
-#[inline(always)]
-pub(crate) fn read_shim<T: Tables>(
-    frame: &Frame,
-    ingress: u32,
-    outer: &Datagram,
-    tables: &T,
-) -> Result<(Shim, Parsed), Verdict> {
+) -> Result<Unwrapped<'a>, Verdict> {
     // Nodes send no options, extension headers or tags around a shim. With constants here the
     // verifier need not follow every outer header through every inner one.
     let is_v4 = outer.destination.v4().is_some();
@@ -204,12 +187,25 @@ pub(crate) fn read_shim<T: Tables>(
     if !sender.arrives_on(ingress) {
         return Err(Verdict::ShimInterface);
     }
-    Ok((shim, parse_ip(frame, start + SHIM, outer.payload_length - SHIM)))
+    let (inner, is_icmp) = match parse_ip(frame, start + SHIM, outer.payload_length - SHIM) {
+        Parsed::Udp(datagram) => (datagram, false),
+        Parsed::IcmpError(icmp) => (icmp, true),
+        Parsed::Broken(_, verdict) => return Err(verdict),
+        Parsed::Other => return Err(Verdict::ShimMalformed),
+    };
+    let service =
+        find_service(tables, local, inner.destination, inner.port).ok_or(Verdict::ShimMalformed)?;
+    match service.kind {
+        kind::DATA | kind::CONTROL => {}
+        kind::ADDRESS if is_icmp => {}
+        _ => return Err(Verdict::ShimMalformed),
+    }
+    Ok(Unwrapped { datagram: inner, service, shim, is_icmp })
 }
 
 impl<T: Tables> Packet<'_, T> {
     #[inline(always)]
-    pub(crate) fn decide(&self) -> Decision {
+    fn decide(&self) -> Decision {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
                 Lookup::Hit { bits, detail, generation } => {
@@ -358,6 +354,7 @@ impl<T: Tables> Packet<'_, T> {
 
     #[inline(always)]
     fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
+        let verdict = if self.is_icmp { Verdict::IcmpLocal } else { verdict };
         self.decision(verdict, Action::Deliver { cpu, forwarded: self.shim.is_some() })
     }
 
@@ -376,6 +373,7 @@ impl<T: Tables> Packet<'_, T> {
             version,
             entropy: self.key.hash,
         };
+        let verdict = if self.is_icmp { Verdict::IcmpForward } else { verdict };
         self.decision(verdict, Action::Forward(forward))
     }
 
@@ -401,14 +399,11 @@ impl Decision {
         key: Key::NONE,
     };
 
-    /// For the program that looks into ICMP errors; refused where that is not there.
-    const ICMP: Self = Self {
-        verdict: Verdict::NotReady,
-        service: 0,
-        action: Action::Icmp,
-        datagram: Datagram::NONE,
-        key: Key::NONE,
-    };
+    /// An ICMP error about a packet that does not name its session.
+    #[inline(always)]
+    const fn unknown_icmp(service: u16) -> Self {
+        Self { verdict: Verdict::IcmpUnknown, service, ..Self::PASS }
+    }
 
     /// A refusal.
     #[inline(always)]
@@ -419,7 +414,7 @@ impl Decision {
 
     /// The same, about this datagram.
     #[inline(always)]
-    pub(crate) const fn of(self, datagram: Datagram) -> Self {
+    const fn of(self, datagram: Datagram) -> Self {
         Self { datagram, ..self }
     }
 }

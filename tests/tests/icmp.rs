@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const A: usize = 0;
 const B: usize = 1;
 const PORT: u16 = 7000;
+/// Of a service whose packets to clients do not name their session.
+const UNNAMED_PORT: u16 = 7010;
 
 /// Two nodes; the router sends everything to node b, and node a owns the session.
 struct Scene {
@@ -40,9 +42,14 @@ impl Scene {
     fn new(family: Family, network: Builder) -> Result<Self> {
         let cluster = network.nodes(2).build()?;
         let service = Service::native("icmp", cluster.vip(family), PORT);
+        let unnamed = Service {
+            protocol: "offset",
+            id_length: Some(6),
+            ..Service::native("unnamed", cluster.vip(family), UNNAMED_PORT)
+        };
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
-            let config = Config::of(&cluster, node, std::slice::from_ref(&service));
+            let config = Config::of(&cluster, node, &[service.clone(), unnamed.clone()]);
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         fleet.wait_for_next_hops()?;
@@ -209,9 +216,9 @@ fn the_owner_hears_of_a_closed_port(family: Family) -> Result<()> {
     ensure!(scene.verdict(B, "icmp-forward")? == 1 && scene.verdict(A, "icmp-local")? == 1);
 
     // What does not tell its session stays where the router sent it.
-    let mut unnamed = scene.packet(100);
-    unnamed[0] = 0xf0;
-    socket.send_to(&unnamed, gone)?;
+    let node = scene.cluster.nodes()[A].namespace();
+    let unnamed = node.run(|| UdpSocket::bind((scene.server.ip(), UNNAMED_PORT)))?;
+    unnamed.send_to(&scene.packet(100), gone)?;
     let counted =
         probe::until(PATIENCE, || scene.verdict(B, "icmp-unknown").is_ok_and(|count| count == 1));
     ensure!(counted, "{:?}", scene.fleet.stats(B)?);

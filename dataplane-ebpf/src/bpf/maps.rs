@@ -6,13 +6,12 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, CpuMap, PerCpuArray, ProgramArray},
+    maps::{Array, CpuMap, PerCpuArray},
 };
 use dataplane_ebpf::{
     limit::LIMITS as LIMIT_WORDS,
     local::LocalRow,
     node::{LINKS as LINK_ROWS, LinkRow, NODES as NODE_ROWS, NodeRow},
-    programs::PROGRAMS as PROGRAM_ROWS,
     service::{SERVICE_ROWS, SERVICES as SERVICE_COUNT, ServiceRow},
     slot::{SLOTS as SLOT_COUNT, SlotWord},
     table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
@@ -80,11 +79,6 @@ static CPUS: CpuMap = CpuMap::with_max_entries(CPU_ROWS, 0);
 #[unsafe(link_section = "maps")]
 #[unsafe(export_name = "SOCKETS")]
 static SOCKETS: SocketArray = SocketArray::with_max_entries(SERVICE_COUNT as u32 * 2 * CPU_ROWS);
-
-/// The programs for rare packets, of the same build as the one that calls them. Filled before that
-/// one is attached; a row lives as long as it.
-#[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_ROWS as u32, 0);
 
 /// Packets for each service and verdict. Written by the XDP program.
 #[map]

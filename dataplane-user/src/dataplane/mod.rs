@@ -25,7 +25,7 @@ pub mod sockets;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CpuMap, Map, MapData, MapError, ProgramArray},
+    maps::{CpuMap, Map, MapData, MapError},
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -34,7 +34,6 @@ use counters::Counters;
 use dataplane_ebpf::{
     local::Identity,
     node::{Address, NodeRow},
-    programs,
     service::{SERVICE_ROWS, ServiceRow},
     slot::SlotWord,
     table::{Entry, bits_for},
@@ -167,8 +166,6 @@ pub struct Dataplane {
     sockets: SocketArray,
     /// Keeps the CPU queues alive.
     _cpus: CpuMap<MapData>,
-    /// Keeps the programs in it: the kernel takes them out with the last descriptor.
-    _programs: ProgramArray<MapData>,
     pins: Option<Pins>,
     ebpf: Ebpf,
 }
@@ -250,12 +247,6 @@ impl Dataplane {
         for name in ["egress", "egress_ip"] {
             classifier(&mut ebpf, name)?.load()?;
         }
-        let mut programs = ProgramArray::try_from(take_map(&mut ebpf, "PROGRAMS")?)?;
-        for (index, name) in (0..).zip(programs::NAMES) {
-            let program = xdp(&mut ebpf, name)?;
-            program.load()?;
-            programs.set(index, program.fd()?, 0)?;
-        }
         let selector: &mut SkReuseport =
             ebpf.program_mut("select").expect("in the object").try_into()?;
         selector.load()?;
@@ -269,7 +260,6 @@ impl Dataplane {
             options,
             sockets,
             _cpus: cpus,
-            _programs: programs,
             pins,
             ebpf,
         };

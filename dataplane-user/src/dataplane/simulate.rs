@@ -4,7 +4,6 @@ use dataplane_ebpf::{
     answer::Answer,
     encap::{decapsulate, decapsulation_delta, mac_addresses},
     frame::{Frame, FrameMut},
-    icmp,
     parse::Datagram,
     route::{Action, Decision, route},
     tables::Tables,
@@ -43,14 +42,11 @@ const HEADROOM: usize = 256;
 
 /// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
 pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
-    let mut decision = route(&Frame::new(frame), ingress, tables);
-    if decision.action == Action::Icmp {
-        decision = icmp::route(&Frame::new(frame), ingress, tables);
-    }
-    let Decision { verdict, service, action, datagram, .. } = decision;
+    let Decision { verdict, service, action, datagram, .. } =
+        route(&Frame::new(frame), ingress, tables);
     let (verdict, result, frame) = match action {
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
-        Action::Drop | Action::Icmp => (verdict, XdpResult::Drop, frame.to_vec()),
+        Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
         Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
         Action::Deliver { forwarded: true, .. } => match unwrap(frame, datagram.ip) {
             Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
@@ -58,7 +54,7 @@ pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated 
         },
         Action::Forward(forward) => match forward.plan(&Frame::new(frame), &datagram, tables) {
             Err(Verdict::TooBig) if forward.is_first_hop() => {
-                match forward.mtu(tables).and_then(|mtu| answer(frame, &datagram, mtu)) {
+                match forward.mtu(tables).and_then(|mtu| answer(frame, &datagram, mtu, tables)) {
                     Some(answer) => (Verdict::TooBigAnswered, XdpResult::Tx, answer),
                     None => (Verdict::TooBig, XdpResult::Drop, frame.to_vec()),
                 }
@@ -85,8 +81,8 @@ fn unwrap(frame: &[u8], inner: usize) -> Option<Vec<u8>> {
     Some(moved)
 }
 
-fn answer(frame: &[u8], datagram: &Datagram, mtu: usize) -> Option<Vec<u8>> {
-    let answer = Answer::plan(&Frame::new(frame), datagram, mtu)?;
+fn answer<T: Tables>(frame: &[u8], datagram: &Datagram, mtu: usize, tables: &T) -> Option<Vec<u8>> {
+    let answer = Answer::plan(&Frame::new(frame), datagram, mtu, tables)?;
     let mut moved = move_head(frame, answer.head_delta());
     answer.write(&mut FrameMut::new(&mut moved))?;
     moved.truncate(answer.length());

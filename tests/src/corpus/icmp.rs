@@ -473,6 +473,8 @@ pub fn answers(family: Family, overhead: usize) -> Vec<Case> {
         let packet = Packet { source, ..packet.clone() };
         cases.push(case(&format!("from {source}"), packet, Verdict::TooBig));
     }
+    let limited = case("answered enough", packet.clone(), Verdict::TooBig).when(State::Limited);
+    cases.push(limited);
     for (name, at) in [("to a group's MAC address", 0), ("from a group's MAC address", 6)] {
         let mut case = case(name, packet.clone(), Verdict::TooBig);
         case.frame[at] |= 1;

@@ -388,7 +388,7 @@ impl State {
         let until = if self == Self::Limited { u64::MAX / 2 } else { 0 };
         for service in Family::ALL.into_iter().flat_map(services) {
             let (client, _) = client(Family::of(service.address.ip()));
-            for kind in [kind::DATA, kind::CONTROL] {
+            for kind in [kind::DATA, kind::CONTROL, limit::ANSWERS] {
                 let index = limit::index(wire_address(client), service.seed(), kind);
                 let word = dataplane.memory.limits.get(index as usize).expect("a word for each");
                 word.store(until);
