@@ -10,6 +10,7 @@
 //! and says what to do, [`encap`] writes the head of a packet for another node, [`admit`] checks once
 //! more at the end of the queue, and [`egress`] checks what goes back. What routers say about a service's
 //! packets is steered like them, and [`answer`] tells a client when its own were too big.
+//! [`xsk`] is what AF_XDP needs besides.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -38,3 +39,4 @@ pub mod verdict;
 pub mod wire_id;
 pub mod wire_id_row;
 pub mod word;
+pub mod xsk;

@@ -10,7 +10,7 @@ use crate::{
     local::{Identity, LocalRow},
     node::Address,
     parse::{Datagram, ETHERNET, IPV4, IPV6, Parsed, UDP, parse_frame, parse_ip},
-    service::{ServiceRow, kind},
+    service::{ServiceRow, flag, kind},
     shim::{HOPS, SHIM, Shim},
     slot::SlotWord,
     table::{Entry, Place},
@@ -41,12 +41,14 @@ pub enum Action {
     Pass,
     /// Drop it.
     Drop,
-    /// Give it to a CPU of this node.
+    /// Give it to an application on this node.
     Deliver {
-        /// The CPU.
+        /// The CPU that is to process it; AF_XDP has no choice of it.
         cpu: u32,
         /// Whether another node has forwarded it, so that its encapsulation must go.
         forwarded: bool,
+        /// Whether it goes to the AF_XDP socket of the queue of its arrival.
+        af_xdp: bool,
     },
     /// Send it to another node.
     Forward(Forward),
@@ -355,7 +357,10 @@ impl<T: Tables> Packet<'_, T> {
     #[inline(always)]
     fn deliver(&self, verdict: Verdict, cpu: u32) -> Decision {
         let verdict = if self.is_icmp { Verdict::IcmpLocal } else { verdict };
-        self.decision(verdict, Action::Deliver { cpu, forwarded: self.shim.is_some() })
+        // ICMP errors go to the kernel's stack in any case: AF_XDP ports are for UDP.
+        let af_xdp = self.service.flags & flag::AF_XDP != 0 && !self.is_icmp;
+        let forwarded = self.shim.is_some();
+        self.decision(verdict, Action::Deliver { cpu, forwarded, af_xdp })
     }
 
     #[inline(always)]

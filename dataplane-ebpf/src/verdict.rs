@@ -48,6 +48,9 @@ pub const ADMISSION_SLOTS: usize = 16;
 /// Room for what becomes of replies in the counter array; a power of two.
 pub const EGRESS_SLOTS: usize = 16;
 
+/// Room for transmissions in the counters of AF_XDP; a power of two.
+pub const TRANSMISSION_SLOTS: usize = 16;
+
 verdicts! {
 /// What the XDP program did with a packet. The code is the index of its counter.
 Verdict, VERDICT_SLOTS {
@@ -125,11 +128,14 @@ Verdict, VERDICT_SLOTS {
     IcmpUnknown = 34 => "icmp-unknown",
     /// Too many of its kind come from the same source prefix.
     RateLimited = 35 => "rate-limited",
+    /// No AF_XDP socket serves the receive queue that the packet came by.
+    NoXsk = 36 => "no-xsk",
 }
 }
 
 verdicts! {
-/// What the socket selector did with a datagram at the end of its CPU queue.
+/// What the socket selector did with a datagram at the end of its CPU queue, or an AF_XDP receiver
+/// at the end of its ring.
 Admission, ADMISSION_SLOTS {
     /// Delivered to the socket of the session's CPU.
     Delivered = 0 => "delivered",
@@ -149,6 +155,26 @@ Admission, ADMISSION_SLOTS {
     NoSocket = 7 => "no-socket",
     /// The program's own tables are not filled yet: dropped.
     NotReady = 8 => "not-ready",
+    /// The checksum is wrong: dropped. (By AF_XDP receivers; for sockets the kernel counts it.)
+    BadChecksum = 9 => "bad-checksum",
+}
+}
+
+verdicts! {
+/// What an AF_XDP sender did with a datagram of its application.
+Transmission, TRANSMISSION_SLOTS {
+    /// Given to the interface.
+    Sent = 0 => "sent",
+    /// The lease had run out, by the exact clock: not sent.
+    Late = 1 => "send-late",
+    /// The session is not this node's, or its entry is of an earlier epoch: not sent.
+    NotOwner = 2 => "send-not-owner",
+    /// The client's packet came from another node and no way back is known: not sent.
+    NoNextHop = 3 => "send-no-next-hop",
+    /// The packet would be longer than the interface's MTU: not sent.
+    TooBig = 4 => "send-too-big",
+    /// All frames for sending are on their way: not sent.
+    NoFrame = 5 => "send-no-frame",
 }
 }
 

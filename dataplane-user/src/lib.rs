@@ -1,5 +1,6 @@
 //! The userspace side of Jumpgate: loads the data plane, publishes its tables, keeps the fence.
 
+pub mod af_xdp;
 pub mod api;
 pub mod config;
 pub mod daemon;

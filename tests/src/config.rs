@@ -160,6 +160,9 @@ pub struct Service {
     /// The config id of new server ids, for `quic-lb`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_id: Option<u8>,
+    /// How packets get to the application: `socket` or `af_xdp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliver: Option<&'static str>,
 }
 
 impl Service {
@@ -180,6 +183,7 @@ impl Service {
             control_burst: None,
             server_id_length: None,
             config_id: None,
+            deliver: None,
         }
     }
 }

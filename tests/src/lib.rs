@@ -32,3 +32,4 @@ pub mod swarm;
 pub mod sysctl;
 pub mod topology;
 pub mod xdp;
+pub mod xsk;

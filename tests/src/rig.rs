@@ -12,7 +12,7 @@ use dataplane_ebpf::wire_id::{Key, mint};
 use dataplane_user::dataplane::attach::{Attached, Mode};
 use dataplane_user::dataplane::clock::{Jiffies, boottime, monotonic};
 use dataplane_user::dataplane::object::Object;
-use dataplane_user::dataplane::services::{Limits, Protocol, Service, rows};
+use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
 use ownership::{NodeIndex, Placement};
 use serde::Deserialize;
@@ -53,6 +53,18 @@ impl Rig {
         placement: &Placement,
         epoch: u32,
     ) -> Result<Self> {
+        Self::delivering(Delivery::Socket, cluster, node, address, placement, epoch)
+    }
+
+    /// The same with a way of delivery.
+    pub fn delivering(
+        delivery: Delivery,
+        cluster: &Cluster,
+        node: &Node,
+        address: SocketAddr,
+        placement: &Placement,
+        epoch: u32,
+    ) -> Result<Self> {
         let service = Service {
             index: 1,
             name: "rig".to_owned(),
@@ -60,6 +72,7 @@ impl Rig {
             control_port: None,
             limits: Limits::default(),
             protocol: Protocol::Native,
+            delivery,
             cluster_seed: Config::of(cluster, node, &[]).cluster.hash_seed,
         };
         let mut dataplane = Dataplane::load(LoadOptions {

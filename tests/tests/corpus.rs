@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,12 +13,13 @@ use dataplane_ebpf::frame::FrameMut;
 use dataplane_ebpf::service::SERVICES;
 use dataplane_ebpf::shim::SHIM;
 use dataplane_ebpf::verdict::Verdict;
+use dataplane_user::af_xdp::{Options, Port};
 use dataplane_user::dataplane::Dataplane;
 use dataplane_user::dataplane::simulate::{Simulated, XdpResult, simulate};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::corpus::packet::{MACS, ones_sum, udp_sum};
-use jumpgate_tests::corpus::tables::{MTU, PEER, SELF, State, load, underlay};
-use jumpgate_tests::corpus::{Case, from_clients, from_nodes, icmp};
+use jumpgate_tests::corpus::tables::{MTU, PEER, SELF, State, af_xdp_service, load, underlay};
+use jumpgate_tests::corpus::{Case, af_xdp, from_clients, from_nodes, icmp};
 use jumpgate_tests::links::{End, Link};
 use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::require_root;
@@ -152,7 +154,9 @@ fn with_kernel(family: Family, work: impl FnOnce(&mut Kernel) -> Result<()> + Se
     }
     namespace.run(|| {
         let interfaces = [if_nametoindex("in0")?, if_nametoindex("in1")?];
-        let dataplane = load(family, interfaces)?;
+        let mut dataplane = load(family, interfaces)?;
+        let port = Port::bind(&Options { frames: 64, ..Options::new("in0", 0) })?;
+        dataplane.add_xsk(0, 0, port.as_fd())?;
         let counted = BTreeMap::new();
         let mut kernel = Kernel { dataplane, interfaces, counted, runs: 0, time: Duration::ZERO };
         work(&mut kernel)?;
@@ -178,6 +182,7 @@ fn corpus(underlay: Family) -> Vec<Case> {
         cases.extend(from_nodes::cases(underlay, family));
         cases.extend(icmp::cases(underlay, family));
         cases.extend(icmp::answers(family, overhead(underlay)));
+        cases.extend(af_xdp::cases(underlay, family));
     }
     cases
 }
@@ -201,7 +206,13 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
                 ensure!(done.frame == case.frame, "changed a client's frame");
                 return Ok(());
             }
-            ensure!(done.frame[..12] == MACS, "lost its MAC addresses");
+            let mut macs = MACS;
+            let af_xdp = Family::ALL.map(|family| af_xdp_service(family).index);
+            if af_xdp.contains(&case.service) && done.verdict != Verdict::IcmpLocal {
+                // The mark of AF_XDP: the source is not the way back to the client.
+                macs[6] |= 1;
+            }
+            ensure!(done.frame[..12] == macs, "lost its MAC addresses");
             ensure!(ip_offset(&done.frame) == SHORTEST, "has tags");
             ensure!(done.frame[14..] == case.frame[arrived_ip..], "is not the client's packet");
         }

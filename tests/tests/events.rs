@@ -14,7 +14,7 @@ use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_user::api::{Client as Api, EventRow, EventTotal, Events};
 use dataplane_user::dataplane::events::{Refused, Told};
 use dataplane_user::dataplane::object::Object;
-use dataplane_user::dataplane::services::{Limits, Protocol, Service, rows};
+use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions};
 use jumpgate_tests::address::{Family, vip};
 use jumpgate_tests::corpus::packet::Packet;
@@ -227,6 +227,7 @@ fn a_full_ring_loses_no_count() -> Result<()> {
             control_port: None,
             limits: Limits::default(),
             protocol: Protocol::Native,
+            delivery: Delivery::Socket,
             cluster_seed: 7,
         })
         .collect();

@@ -1,6 +1,6 @@
 //! A hot local delivery for each protocol, and what else every packet meets.
 
-use dataplane_user::dataplane::services::{Limits, Protocol, Service};
+use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Service};
 use jumpgate_benches::{
     packet::{VIP, VIP_V6, native_frame, tagged, udp_frame, udp_frame_v6},
     session::session,
@@ -38,6 +38,7 @@ pub fn services() -> Vec<Service> {
         control_port: None,
         limits: Limits::default(),
         protocol,
+        delivery: Delivery::Socket,
         cluster_seed: 7,
     };
     (1..).zip(kinds).map(service).collect()

@@ -2,7 +2,7 @@
 
 use crate::{
     events::tell,
-    maps::{Maps, count_verdict, redirect_to_cpu},
+    maps::{Maps, count_verdict, redirect_to_cpu, redirect_to_xsk},
     too_big,
 };
 use aya_ebpf::{
@@ -17,6 +17,7 @@ use dataplane_ebpf::{
     parse::Datagram,
     route::{Action, Decision, route},
     verdict::Verdict,
+    xsk::{mark_forwarded, row_of},
 };
 
 /// Steers the packets of the node's services; passes everything else untouched.
@@ -35,8 +36,17 @@ pub fn steer(ctx: &XdpContext) -> u32 {
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
-        Action::Deliver { cpu, forwarded: false } => redirect_to_cpu(cpu).ok_or(Verdict::NoCpu),
-        Action::Deliver { cpu, forwarded: true } => unwrap(ctx, cpu, datagram.ip),
+        Action::Deliver { cpu, forwarded: false, af_xdp: false } => {
+            redirect_to_cpu(cpu).ok_or(Verdict::NoCpu)
+        }
+        Action::Deliver { cpu, forwarded: true, af_xdp: false } => {
+            unwrap(ctx, datagram.ip, |addresses| addresses)
+                .and_then(|()| redirect_to_cpu(cpu).ok_or(Verdict::NoCpu))
+        }
+        Action::Deliver { forwarded: false, af_xdp: true, .. } => to_xsk(ctx, ingress),
+        Action::Deliver { forwarded: true, af_xdp: true, .. } => {
+            unwrap(ctx, datagram.ip, mark_forwarded).and_then(|()| to_xsk(ctx, ingress))
+        }
         Action::Forward(forward) => match send(ctx, ingress, &forward, &datagram) {
             Err(Verdict::TooBig) if too_big::answer(ctx, &forward, &datagram) => {
                 settle(
@@ -71,13 +81,23 @@ pub fn settle(ctx: &XdpContext, service: u16, verdict: Verdict, ingress: u32, ev
     debug!(ctx, "service {} verdict {}", service, verdict as u32);
 }
 
-/// Takes the encapsulation off, and then delivers.
+/// Takes the encapsulation off; `mark` says what becomes of the MAC addresses.
 #[inline(always)]
-fn unwrap(ctx: &XdpContext, cpu: u32, inner: usize) -> Result<u32, Verdict> {
+fn unwrap(
+    ctx: &XdpContext,
+    inner: usize,
+    mark: impl FnOnce([u8; 12]) -> [u8; 12],
+) -> Result<(), Verdict> {
     let addresses = mac_addresses(&frame(ctx)).ok_or(Verdict::Malformed)?;
     move_head(ctx, decapsulation_delta(inner))?;
-    decapsulate(&mut frame_mut(ctx), addresses).ok_or(Verdict::Malformed)?;
-    redirect_to_cpu(cpu).ok_or(Verdict::NoCpu)
+    decapsulate(&mut frame_mut(ctx), mark(addresses)).ok_or(Verdict::Malformed)
+}
+
+/// Gives the packet to the AF_XDP socket of the queue that it came by.
+#[inline(always)]
+fn to_xsk(ctx: &XdpContext, ingress: u32) -> Result<u32, Verdict> {
+    let row = row_of(&Maps, ingress, ctx.rx_queue_index()).ok_or(Verdict::NoXsk)?;
+    redirect_to_xsk(row).ok_or(Verdict::NoXsk)
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, CpuMap, PerCpuArray},
+    maps::{Array, CpuMap, PerCpuArray, XskMap},
 };
 use dataplane_ebpf::{
     limit::LIMITS as LIMIT_WORDS,
@@ -16,9 +16,13 @@ use dataplane_ebpf::{
     slot::{SLOTS as SLOT_COUNT, SlotWord},
     table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
     tables::Tables,
-    verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
+    verdict::{
+        ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, TRANSMISSION_SLOTS, VERDICT_SLOTS,
+        Verdict,
+    },
     wire_id_row::WireIdRow,
     word::{MapWord, Word},
+    xsk,
 };
 
 // Not BPF_F_RDONLY_PROG as well: the kernel refuses to map such an array writable.
@@ -79,6 +83,19 @@ static CPUS: CpuMap = CpuMap::with_max_entries(CPU_ROWS, 0);
 #[unsafe(link_section = "maps")]
 #[unsafe(export_name = "SOCKETS")]
 static SOCKETS: SocketArray = SocketArray::with_max_entries(SERVICE_COUNT as u32 * 2 * CPU_ROWS);
+
+/// Applications' AF_XDP sockets, one for each queue of each configured interface; see [`xsk::row`].
+/// A row lives until its socket closes.
+#[map]
+static XSKS: XskMap = XskMap::with_max_entries(xsk::ROWS, 0);
+
+/// Datagrams for each service and admission, then for each service and transmission. Written by
+/// applications with AF_XDP sockets, through shared memory.
+#[map]
+static XSK_COUNTS: Array<u64> = Array::with_max_entries(
+    (SERVICE_COUNT * (ADMISSION_SLOTS + TRANSMISSION_SLOTS)) as u32,
+    SHARED,
+);
 
 /// Packets for each service and verdict. Written by the XDP program.
 #[map]
@@ -156,6 +173,12 @@ impl Tables for Maps {
 #[inline(always)]
 pub fn redirect_to_cpu(cpu: u32) -> Option<u32> {
     CPUS.redirect(cpu, 0).ok()
+}
+
+/// Gives the packet to an AF_XDP socket; `None` if there is none in this row.
+#[inline(always)]
+pub fn redirect_to_xsk(row: u32) -> Option<u32> {
+    XSKS.redirect(row, 0).ok()
 }
 
 /// Picks an application's socket; `false` if there is none.

@@ -1,8 +1,8 @@
 //! The other end of the daemon's socket, for applications and the command line.
 
 use super::{
-    message::{Events, OpenedSession, Request, Response, SessionRow, Stats, Status},
-    wire::{self, Message, ReceiveError},
+    message::{Events, OpenedSession, Request, Response, SessionRow, Stats, Status, XskPlace},
+    wire::{self, ReceiveError, ResponseMessage},
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
 use std::{
@@ -133,6 +133,21 @@ impl Client {
         }
     }
 
+    /// Gives an AF_XDP socket the packets of a queue, and returns what its application needs; for
+    /// [`crate::af_xdp::Port`], which does it.
+    pub fn add_xsk(
+        &mut self,
+        interface: &str,
+        queue: u32,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(XskPlace, Vec<OwnedFd>), ClientError> {
+        let request = Request::AddXsk { interface: interface.to_owned(), queue };
+        match self.call_with_fds(&request, Some(socket))? {
+            (Response::Xsk(place), fds) => Ok((place, fds)),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
     /// Sends a request that is answered with "done".
     pub fn done(
         &mut self,
@@ -150,22 +165,30 @@ impl Client {
         request: &Request,
         fd: Option<BorrowedFd<'_>>,
     ) -> Result<Response, ClientError> {
+        Ok(self.call_with_fds(request, fd)?.0)
+    }
+
+    fn call_with_fds(
+        &mut self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<(Response, Vec<OwnedFd>), ClientError> {
         let message = serde_json::to_vec(request).expect("a request is plain data");
-        let sent = wire::send(self.socket.as_fd(), &message, fd, MsgFlags::empty());
+        let sent = wire::send(self.socket.as_fd(), &message, fd.as_slice(), MsgFlags::empty());
         // A daemon that has no place for this connection says so before it hangs up.
         match sent {
             Err(error) if !hung_up(&error) => return Err(error.into()),
             _ => {}
         }
-        let received = wire::receive(self.socket.as_fd(), &mut self.buffer);
+        let received = wire::receive_response(self.socket.as_fd(), &mut self.buffer);
         let received = received.map_err(|error| match error {
             ReceiveError::Io(error) => error,
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         })?;
-        let Message { bytes, .. } = received.ok_or(ClientError::HungUp)?;
+        let ResponseMessage { bytes, fds } = received.ok_or(ClientError::HungUp)?;
         match serde_json::from_slice(bytes) {
             Ok(Response::Error(reason)) => Err(ClientError::Refused(reason)),
-            Ok(response) => Ok(response),
+            Ok(response) => Ok((response, fds)),
             Err(error) => Err(ClientError::Answer(Some(error))),
         }
     }

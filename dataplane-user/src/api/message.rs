@@ -2,7 +2,7 @@
 
 use crate::dataplane::counters::Counts;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 /// What an application or the command line asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,15 @@ pub enum Request {
         /// The wire id.
         id: String,
     },
+    /// Gives the AF_XDP socket beside the message the packets that arrive at a queue for services
+    /// that deliver to such sockets. It is bound to that interface and queue. Answered with
+    /// [`Response::Xsk`] and the tables that the application needs; see [`crate::af_xdp`].
+    AddXsk {
+        /// The name of a configured interface.
+        interface: String,
+        /// The receive queue.
+        queue: u32,
+    },
     /// Ends a session and forgets its wire ids. Answered with [`Response::Done`].
     Close {
         /// The SessionID.
@@ -116,6 +125,9 @@ pub enum Response {
     Opened(OpenedSession),
     /// A new wire id.
     WireId(String),
+    /// An AF_XDP socket has its place. Beside it come the file descriptors of the tables `LOCAL`,
+    /// `SERVICES`, `SLOTS` and `SESSIONS`, which are to be read only, and of `XSK_COUNTS`.
+    Xsk(XskPlace),
     /// It was refused; nothing has changed.
     Error(String),
 }
@@ -129,6 +141,30 @@ pub struct OpenedSession {
     pub epoch: u32,
     /// Its state_version.
     pub version: u64,
+}
+
+/// What an application with an AF_XDP socket needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XskPlace {
+    /// The layout of the tables: [`dataplane_ebpf::abi::SCHEMA`] of the daemon.
+    pub schema: u32,
+    /// The services that deliver to AF_XDP sockets: their index in the tables, and their name.
+    pub services: BTreeMap<u16, String>,
+}
+
+/// A response and the file descriptors that go beside it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The response.
+    pub response: Response,
+    /// At most eight.
+    pub fds: Vec<OwnedFd>,
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self { response, fds: Vec::new() }
+    }
 }
 
 /// The state of a node.
@@ -200,6 +236,8 @@ pub struct ServiceStatus {
     pub address: String,
     /// Its protocol.
     pub protocol: String,
+    /// How packets get to its application: `socket` or `af_xdp`.
+    pub deliver: String,
     /// The CPUs for which an application has given a socket.
     pub sockets: Vec<u32>,
 }

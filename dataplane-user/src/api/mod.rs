@@ -13,7 +13,7 @@ mod wire;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    EventRow, EventTotal, Events, Interface, NextHop, OpenedSession, Request, Response,
-    ServiceStatus, SessionRow, Stats, Status,
+    Answer, EventRow, EventTotal, Events, Interface, NextHop, OpenedSession, Request, Response,
+    ServiceStatus, SessionRow, Stats, Status, XskPlace,
 };
 pub use server::{Server, ServerError};

@@ -2,7 +2,7 @@
 
 use super::{
     listener::{SocketFile, accept, listen_at, make_socket},
-    message::{Request, Response},
+    message::{Answer, Request, Response},
     places::Places,
     wire::{self, Message, ReceiveError},
 };
@@ -49,7 +49,7 @@ impl Server {
     /// own. A socket that an earlier daemon left is replaced; the caller holds the node's lock.
     pub fn start<H>(path: &Path, mode: u32, handler: H) -> Result<Self, ServerError>
     where
-        H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
+        H: Fn(Request, Option<OwnedFd>) -> Answer + Send + Sync + 'static,
     {
         let start = || {
             let (listener, file) = listen_at(path, mode)?;
@@ -72,7 +72,7 @@ impl Server {
 /// Serves whoever connects, for ever: what fails for one connection may work for the next.
 fn accept_all<H>(listener: &OwnedFd, handler: &Arc<H>)
 where
-    H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
+    H: Fn(Request, Option<OwnedFd>) -> Answer + Send + Sync + 'static,
 {
     let places = Places::default();
     let mut complained: Option<Instant> = None;
@@ -94,15 +94,15 @@ where
 /// Serves a connection from a thread of its own, or answers that there is no place for it.
 fn admit<H>(connection: OwnedFd, places: &Places, handler: &Arc<H>) -> io::Result<()>
 where
-    H: Fn(Request, Option<OwnedFd>) -> Response + Send + Sync + 'static,
+    H: Fn(Request, Option<OwnedFd>) -> Answer + Send + Sync + 'static,
 {
     prepare(&connection)?;
     let process = getsockopt(&connection, sockopt::PeerCredentials)?.pid();
     let place = match places.take(process) {
         Ok(place) => place,
         Err(full) => {
-            let response = Response::Error(full.to_string());
-            answer(&connection, &response, MsgFlags::MSG_DONTWAIT)?;
+            let refusal = Response::Error(full.to_string()).into();
+            answer(&connection, &refusal, MsgFlags::MSG_DONTWAIT)?;
             return Err(io::Error::other(full));
         }
     };
@@ -129,34 +129,39 @@ fn prepare(connection: &OwnedFd) -> io::Result<()> {
 
 fn serve<H>(connection: &OwnedFd, handler: &H) -> io::Result<()>
 where
-    H: Fn(Request, Option<OwnedFd>) -> Response,
+    H: Fn(Request, Option<OwnedFd>) -> Answer,
 {
     let mut buffer = vec![0; wire::REQUEST_MAX];
     loop {
-        let response = match wire::receive(connection.as_fd(), &mut buffer) {
+        let answered = match wire::receive(connection.as_fd(), &mut buffer) {
             Ok(None) => return Ok(()),
             Ok(Some(Message { bytes, fd })) => match serde_json::from_slice(bytes) {
                 Ok(request) => handler(request, fd),
-                Err(error) => Response::Error(format!("the request cannot be read: {error}")),
+                Err(error) => {
+                    Response::Error(format!("the request cannot be read: {error}")).into()
+                }
             },
             Err(ReceiveError::Io(error)) => return Err(error),
-            Err(error) => Response::Error(error.to_string()),
+            Err(error) => Response::Error(error.to_string()).into(),
         };
-        answer(connection, &response, MsgFlags::empty())?;
+        answer(connection, &answered, MsgFlags::empty())?;
     }
 }
 
-fn answer(connection: &OwnedFd, response: &Response, flags: MsgFlags) -> io::Result<()> {
-    let message = serde_json::to_vec(response).map_err(io::Error::other)?;
+fn answer(connection: &OwnedFd, answer: &Answer, flags: MsgFlags) -> io::Result<()> {
+    let message = serde_json::to_vec(&answer.response).map_err(io::Error::other)?;
     let sent = match message.len() {
-        0..=wire::RESPONSE_MAX => wire::send(connection.as_fd(), &message, None, flags),
+        0..=wire::RESPONSE_MAX => {
+            let fds: Vec<_> = answer.fds.iter().map(AsFd::as_fd).collect();
+            wire::send(connection.as_fd(), &message, &fds, flags)
+        }
         _ => Err(io::Error::from_raw_os_error(libc::EMSGSIZE)),
     };
     match sent {
         Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
             let reason = format!("the answer is too long: it has {} bytes", message.len());
             let message = serde_json::to_vec(&Response::Error(reason)).map_err(io::Error::other)?;
-            wire::send(connection.as_fd(), &message, None, flags)
+            wire::send(connection.as_fd(), &message, &[], flags)
         }
         sent => sent,
     }
@@ -199,7 +204,7 @@ mod tests {
     fn serve_nodes(nodes: usize) -> (tempfile::TempDir, PathBuf, Server) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.sock");
-        let handler = move |_, _| Response::Status(Box::new(status(nodes)));
+        let handler = move |_, _| Response::Status(Box::new(status(nodes))).into();
         let server = Server::start(&path, 0o600, handler).expect("listening");
         (folder, path, server)
     }

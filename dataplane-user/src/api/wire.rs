@@ -1,4 +1,4 @@
-//! One message on a sequenced-packet socket, with a file descriptor beside it or not.
+//! One message on a sequenced-packet socket, with file descriptors beside it or not.
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::{
@@ -20,13 +20,23 @@ pub const REQUEST_MAX: usize = 128 * 1024;
 /// socket's receive buffer bounds nothing.
 pub const RESPONSE_MAX: usize = 1024 * 1024;
 
+/// The most descriptors that can be beside a response.
+pub const RESPONSE_FDS: usize = 8;
+
 /// Control data with one descriptor. The kernel closes those that do not fit, so that a flood of
 /// them fills nobody's table of descriptors.
-type Control = [u64; 3];
+type OneFd = [u64; 3];
+
+/// Control data with as many descriptors as a response can have.
+type ManyFds = [u64; 6];
 
 // SAFETY: CMSG_SPACE only computes.
-const _: () = assert!(size_of::<Control>() >= unsafe { libc::CMSG_SPACE(4) } as usize);
-const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+const _: () = assert!(size_of::<OneFd>() >= unsafe { libc::CMSG_SPACE(4) } as usize);
+const _: () = assert!(
+    // SAFETY: as above.
+    size_of::<ManyFds>() >= unsafe { libc::CMSG_SPACE(4 * RESPONSE_FDS as u32) } as usize
+);
+const _: () = assert!(align_of::<u64>() >= align_of::<libc::cmsghdr>());
 
 /// A message as it came.
 #[derive(Debug)]
@@ -35,6 +45,15 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
     /// The descriptor beside it.
     pub fd: Option<OwnedFd>,
+}
+
+/// A response as it came.
+#[derive(Debug)]
+pub struct ResponseMessage<'a> {
+    /// What it says.
+    pub bytes: &'a [u8],
+    /// The descriptors beside it.
+    pub fds: Vec<OwnedFd>,
 }
 
 /// No message that can be used. After all but `Io` the socket is ready for the next one.
@@ -58,11 +77,11 @@ pub enum ReceiveError {
 pub fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
-    fd: Option<BorrowedFd<'_>>,
+    fds: &[BorrowedFd<'_>],
     flags: MsgFlags,
 ) -> io::Result<()> {
     let parts = [IoSlice::new(message)];
-    let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let rights: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     sendmsg::<()>(socket.as_raw_fd(), &parts, rights, flags | MsgFlags::MSG_NOSIGNAL, None)?;
@@ -74,7 +93,7 @@ pub fn receive<'a>(
     socket: BorrowedFd<'_>,
     buffer: &'a mut [u8],
 ) -> Result<Option<Message<'a>>, ReceiveError> {
-    let (length, flags, mut fds) = receive_raw(socket, buffer)?;
+    let (length, flags, mut fds) = receive_raw(socket, buffer, &mut OneFd::default())?;
     if length == 0 {
         return Ok(None);
     }
@@ -90,20 +109,39 @@ pub fn receive<'a>(
     Ok(Some(Message { bytes: &buffer[..length], fd: fds.pop() }))
 }
 
+/// Receives one response, as long as `buffer` at most, with up to [`RESPONSE_FDS`] descriptors.
+/// `None` when the other side has hung up.
+pub fn receive_response<'a>(
+    socket: BorrowedFd<'_>,
+    buffer: &'a mut [u8],
+) -> Result<Option<ResponseMessage<'a>>, ReceiveError> {
+    let (length, flags, fds) = receive_raw(socket, buffer, &mut ManyFds::default())?;
+    if length == 0 {
+        return Ok(None);
+    }
+    if flags & libc::MSG_TRUNC != 0 {
+        return Err(ReceiveError::Long(buffer.len()));
+    }
+    if flags & libc::MSG_CTRUNC != 0 {
+        return Err(ReceiveError::LostFd);
+    }
+    Ok(Some(ResponseMessage { bytes: &buffer[..length], fds }))
+}
+
 /// recvmsg(2), with every descriptor that the kernel has installed. nix shows none of them when
 /// control data was cut off, though some are there: they would stay open for ever.
 fn receive_raw(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
+    control: &mut [u64],
 ) -> io::Result<(usize, i32, Vec<OwnedFd>)> {
-    let mut control: Control = [0; 3];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all zeroes are a valid msghdr.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
-    header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = size_of::<Control>();
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(control);
     let length = loop {
         // SAFETY: the header leads to a part and control data that outlive the call, and gives
         // their lengths.
@@ -177,14 +215,33 @@ mod tests {
     fn a_descriptor_travels_beside_a_message() {
         let (ours, theirs) = pair();
         let (far, near) = pair();
-        send(ours.as_fd(), b"take", Some(far.as_fd()), MsgFlags::empty()).expect("sent");
+        send(ours.as_fd(), b"take", &[far.as_fd()], MsgFlags::empty()).expect("sent");
         let mut buffer = [0; 16];
         let message = receive(theirs.as_fd(), &mut buffer).expect("received").expect("a message");
         assert_eq!(message.bytes, b"take");
-        send(message.fd.expect("it came").as_fd(), b"hello", None, MsgFlags::empty())
-            .expect("sent");
+        send(message.fd.expect("it came").as_fd(), b"hello", &[], MsgFlags::empty()).expect("sent");
         let message = receive(near.as_fd(), &mut buffer).expect("received").expect("a message");
         assert!(message.bytes == b"hello" && message.fd.is_none(), "{message:?}");
+    }
+
+    #[test]
+    fn several_descriptors_travel_beside_a_response_in_order() {
+        let (ours, theirs) = pair();
+        let ends: Vec<_> = (0..RESPONSE_FDS).map(|_| pair()).collect();
+        let fds: Vec<_> = ends.iter().map(|(far, _)| far.as_fd()).collect();
+        send(ours.as_fd(), b"take", &fds, MsgFlags::empty()).expect("sent");
+        let mut buffer = [0; 16];
+        let received = receive_response(theirs.as_fd(), &mut buffer).expect("received");
+        let ResponseMessage { bytes, fds } = received.expect("a message");
+        assert_eq!((bytes, fds.len()), (&b"take"[..], RESPONSE_FDS));
+        for (number, (fd, (_, near))) in fds.iter().zip(&ends).enumerate() {
+            send(fd.as_fd(), &[number as u8], &[], MsgFlags::empty()).expect("sent");
+            let message = receive(near.as_fd(), &mut buffer).expect("received").expect("a message");
+            assert_eq!(message.bytes, [number as u8]);
+        }
+        send_fds(&ours, b"flood", &[ours.as_raw_fd(); RESPONSE_FDS + 5]);
+        let refused = receive_response(theirs.as_fd(), &mut buffer);
+        assert!(matches!(refused, Err(ReceiveError::LostFd)), "{refused:?}");
     }
 
     #[test]
@@ -197,7 +254,7 @@ mod tests {
             let refused = receive(theirs.as_fd(), &mut buffer);
             assert!(matches!(refused, Err(ReceiveError::ManyFds)), "{refused:?}");
             assert!(all_closed(near, far), "{count}");
-            send(ours.as_fd(), b"next", None, MsgFlags::empty()).expect("sent");
+            send(ours.as_fd(), b"next", &[], MsgFlags::empty()).expect("sent");
             let next = receive(theirs.as_fd(), &mut buffer).expect("received").expect("a message");
             assert_eq!(next.bytes, b"next");
         }

@@ -204,6 +204,9 @@ pub struct Service {
     /// 10,000. `new_burst`, `control_burst`: how many of them may come at once, 1 to 10 times the
     /// rate; default as many as in a second. Each node counts for itself.
     pub limits: services::Limits,
+    /// `deliver`: `"socket"` (through the kernel's stack) or `"af_xdp"` (to AF_XDP sockets, past the
+    /// stack; see `docs/applications.md`); default `"socket"`.
+    pub delivery: services::Delivery,
 }
 
 /// `[api]`: the Unix socket for applications and the command line.
@@ -304,6 +307,7 @@ impl Config {
             control_port: service.control_port,
             protocol: service.protocol,
             limits: service.limits,
+            delivery: service.delivery,
             cluster_seed: self.cluster.hash_seed,
         };
         (1..).zip(&self.services).map(row).collect()

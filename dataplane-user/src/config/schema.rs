@@ -40,6 +40,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "control_burst",
             "server_id_length",
             "config_id",
+            "deliver",
         ],
     ),
     one("api", &["socket", "mode"]),

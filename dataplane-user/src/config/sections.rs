@@ -12,7 +12,7 @@ use super::{
     limits,
     protocol::protocol,
 };
-use crate::dataplane::attach::Mode;
+use crate::dataplane::{attach::Mode, services::Delivery};
 use ownership::{NodeIndex, Revision, placement::WEIGHT_MAX};
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -139,12 +139,15 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let protocol = protocol(section);
     let has_control_port = !matches!(control_port, Some(None));
     let limits = limits::read(section, has_control_port);
+    let choices = [Delivery::Socket, Delivery::AfXdp].map(|delivery| (delivery.name(), delivery));
+    let delivery = section.or("deliver", Delivery::Socket, choice(&choices));
     Some(Service {
         name: name?,
         address: SocketAddr::new(address?, port?),
         control_port: control_port?,
         protocol: protocol?,
         limits: limits?,
+        delivery: delivery?,
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::dataplane::services::{Limits, Protocol, Rate};
+use crate::dataplane::services::{Delivery, Limits, Protocol, Rate};
 use proptest::prelude::*;
 
 const EXAMPLE: &str = include_str!("../../../docs/jumpgate.toml");
@@ -69,6 +69,7 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.sessions.cpus, online);
     assert_eq!(config.sessions.queue, 2048);
     assert_eq!(config.services[0].control_port, None);
+    assert_eq!(config.services[0].delivery, Delivery::Socket);
     assert_eq!(config.api.socket, Path::new("/run/jumpgate/a.sock"));
     assert_eq!(config.api.mode, 0o660);
     assert!(config.pins.enabled);
@@ -139,6 +140,7 @@ unknown = "open"
 new_rate = 0
 control_rate = 200
 control_burst = 2000
+deliver = "af_xdp"
 [egress]
 interfaces = ["tun0", "eth1"]
 [fence]
@@ -162,6 +164,7 @@ path = "/s"
     assert_eq!(config.cluster.hash_seed, u64::MAX);
     let protocol = Protocol::Offset { offset: 255, length: 20, unknown_opens: true };
     assert_eq!(config.services[1].protocol, protocol);
+    assert_eq!(config.services[1].delivery, Delivery::AfXdp);
     let named = vec!["tun0".to_owned(), "eth1".to_owned()];
     assert_eq!(config.egress.interfaces, EgressInterfaces::Named(named));
     let control = Some(Rate { rate: 200, burst: 2_000 });

@@ -1,20 +1,46 @@
-//! Verdicts, admissions and what becomes of replies, counted on each CPU.
+//! Verdicts, admissions and what becomes of replies, counted on each CPU, and what AF_XDP ports have
+//! counted.
 
+use super::region::Region;
 use aya::{
     Ebpf,
-    maps::{MapData, MapError, PerCpuArray},
+    maps::{Map, MapData, MapError, PerCpuArray},
 };
-use dataplane_ebpf::verdict::{
-    ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict,
+use dataplane_ebpf::{
+    service::SERVICES,
+    verdict::{
+        ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, TRANSMISSION_SLOTS, Transmission,
+        VERDICT_SLOTS, Verdict,
+    },
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Reads the counters of the programs.
 pub struct Counters {
     verdicts: PerCpuArray<MapData, u64>,
     admissions: PerCpuArray<MapData, u64>,
     egress: PerCpuArray<MapData, u64>,
+    /// See [`XSK_COUNTS`].
+    xsk: Region<AtomicU64>,
+}
+
+/// Counters of AF_XDP ports, all together: admissions for each service, then transmissions.
+pub const XSK_COUNTS: usize = SERVICES * (ADMISSION_SLOTS + TRANSMISSION_SLOTS);
+
+/// The place of an admission among [`XSK_COUNTS`].
+pub fn xsk_admission(service: u16, admission: Admission) -> usize {
+    usize::from(service) % SERVICES * ADMISSION_SLOTS + admission as usize
+}
+
+/// The place of a transmission among [`XSK_COUNTS`].
+pub fn xsk_transmission(service: u16, transmission: Transmission) -> usize {
+    let first = SERVICES * ADMISSION_SLOTS;
+    first + usize::from(service) % SERVICES * TRANSMISSION_SLOTS + transmission as usize
 }
 
 /// What happened to the packets of one service since the programs were loaded; names with a
@@ -28,6 +54,9 @@ pub struct Counts {
     /// Packets that this node sends, by [`Egress`].
     #[serde(default)]
     pub egress: BTreeMap<String, u64>,
+    /// Datagrams by [`Admission`] and [`Transmission`] of AF_XDP ports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub af_xdp: BTreeMap<String, u64>,
     /// The same packets by the CPU that ran the program, from CPU 0 on; only where asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verdicts_by_cpu: BTreeMap<String, Vec<u64>>,
@@ -41,11 +70,27 @@ pub struct Counts {
 
 impl Counters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        Ok(Self {
-            verdicts: take(ebpf, "VERDICTS")?,
-            admissions: take(ebpf, "ADMISSIONS")?,
-            egress: take(ebpf, "EGRESS")?,
-        })
+        let (verdicts, admissions) = (take(ebpf, "VERDICTS")?, take(ebpf, "ADMISSIONS")?);
+        let egress = take(ebpf, "EGRESS")?;
+        let xsk = match ebpf.map("XSK_COUNTS") {
+            Some(Map::Array(data)) => Region::of_map(data.fd().as_fd(), XSK_COUNTS)?,
+            _ => return Err(MapError::InvalidName { name: "XSK_COUNTS".to_owned() }),
+        };
+        Ok(Self { verdicts, admissions, egress, xsk })
+    }
+
+    /// Datagrams of a service that AF_XDP ports admitted or refused so.
+    pub fn xsk_admission(&self, service: u16, admission: Admission) -> u64 {
+        self.xsk(xsk_admission(service, admission))
+    }
+
+    /// Datagrams of a service that AF_XDP ports sent or refused so.
+    pub fn xsk_transmission(&self, service: u16, transmission: Transmission) -> u64 {
+        self.xsk(xsk_transmission(service, transmission))
+    }
+
+    fn xsk(&self, place: usize) -> u64 {
+        self.xsk.get(place).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// The counts of a service, for each CPU too if `by_cpu`; of index 0, what belongs to none.
@@ -71,6 +116,14 @@ impl Counters {
             if by_cpu {
                 add_cpus(egress.name(), cpus, &mut counts.egress_by_cpu);
             }
+        }
+        for &admission in Admission::ALL {
+            let count = self.xsk_admission(service, admission);
+            add(admission.name(), &[count], &mut counts.af_xdp);
+        }
+        for &transmission in Transmission::ALL {
+            let count = self.xsk_transmission(service, transmission);
+            add(transmission.name(), &[count], &mut counts.af_xdp);
         }
         Ok(counts)
     }

@@ -22,10 +22,11 @@ pub mod shape;
 pub mod simulate;
 mod socket_array;
 pub mod sockets;
+pub mod xsk;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CpuMap, Map, MapData, MapError},
+    maps::{CpuMap, Map, MapData, MapError, XskMap},
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -164,6 +165,7 @@ pub struct Dataplane {
     pub probe: Option<Probe>,
     options: LoadOptions,
     sockets: SocketArray,
+    xsks: XskMap<MapData>,
     /// Keeps the CPU queues alive.
     _cpus: CpuMap<MapData>,
     pins: Option<Pins>,
@@ -235,6 +237,7 @@ impl Dataplane {
             _ => return Err(MapError::InvalidName { name: "SOCKETS".to_owned() }.into()),
         };
         let sockets = SocketArray::new(sockets);
+        let xsks = XskMap::try_from(take_map(&mut ebpf, "XSKS")?)?;
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
         let is_new = !matches!(maps, Maps::Adopted(_));
         // A queue that is set anew loses what is in it.
@@ -259,6 +262,7 @@ impl Dataplane {
             probe,
             options,
             sockets,
+            xsks,
             _cpus: cpus,
             pins,
             ebpf,

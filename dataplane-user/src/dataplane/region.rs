@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
     ptr::{self, NonNull},
+    sync::atomic::AtomicU64,
 };
 
 /// Types that may lie in memory shared with the kernel program.
@@ -17,6 +18,8 @@ pub unsafe trait Shared {}
 
 // SAFETY: plain integers, or words.
 unsafe impl Shared for u64 {}
+// SAFETY: any bytes are one.
+unsafe impl Shared for AtomicU64 {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::word::MapWord {}
 // SAFETY: as above.
@@ -48,20 +51,25 @@ unsafe impl<T: Shared + Sync> Sync for Region<T> {}
 impl<T: Shared> Region<T> {
     /// Memory of `length` zeroed values that no program sees.
     pub fn anonymous(length: usize) -> io::Result<Self> {
-        Self::map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Self::map(length, libc::PROT_READ | libc::PROT_WRITE, flags, -1)
     }
 
     /// The values of an array map of `length` entries, created with `BPF_F_MMAPABLE` (Linux 5.5).
     pub fn of_map(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        Self::map(length, libc::MAP_SHARED, map.as_raw_fd())
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Self::map(length, access, libc::MAP_SHARED, map.as_raw_fd())
     }
 
-    fn map(length: usize, flags: i32, fd: i32) -> io::Result<Self> {
+    /// The same for reading only: whoever stores a word ends by a fault.
+    pub fn of_map_read_only(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
+        Self::map(length, libc::PROT_READ, libc::MAP_SHARED, map.as_raw_fd())
+    }
+
+    fn map(length: usize, access: i32, flags: i32, fd: i32) -> io::Result<Self> {
         let bytes = length * size_of::<T>();
         // SAFETY: a fresh mapping of our own; the result is checked.
-        let start = unsafe {
-            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
-        };
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, flags, fd, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -4,7 +4,7 @@ use super::{clock::tick, wire_address};
 use dataplane_ebpf::{
     dissect::{native, quic_lb},
     limit::Limit,
-    service::{ENCAP_PORT, ServiceRow, find_seed, kind, protocol},
+    service::{ENCAP_PORT, ServiceRow, find_seed, flag, kind, protocol},
     wire_id::{ID_MAX, ID_MIN},
 };
 use std::{
@@ -136,6 +136,26 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// How a service's packets get to its application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Through the kernel's stack, to the socket of the session's CPU.
+    #[default]
+    Socket,
+    /// To the AF_XDP socket of the queue of their arrival. Control messages go to sockets.
+    AfXdp,
+}
+
+impl Delivery {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::AfXdp => "af_xdp",
+        }
+    }
+}
+
 /// A service of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -151,6 +171,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// How many packets of one source prefix it takes.
     pub limits: Limits,
+    /// How they get to its application.
+    pub delivery: Delivery,
     /// The cluster's hash seed.
     pub cluster_seed: u64,
 }
@@ -194,6 +216,10 @@ impl Service {
         if let Protocol::QuicLb { server_id_lengths: lengths, .. } = self.protocol {
             server_id_lengths[..lengths.len()].copy_from_slice(&lengths);
         }
+        let flags = match self.delivery {
+            Delivery::AfXdp if kind == kind::DATA => flag::AF_XDP,
+            _ => 0,
+        };
         let id_length = self.protocol.id_length();
         debug_assert!((ID_MIN..=ID_MAX).contains(&id_length));
         ServiceRow {
@@ -208,6 +234,7 @@ impl Service {
             unknown_opens: unknown_opens as u8,
             limit: limit.map_or(Limit::NONE, Rate::limit),
             server_id_lengths,
+            flags,
             ..ServiceRow::EMPTY
         }
     }

@@ -8,6 +8,7 @@ use dataplane_ebpf::{
     route::{Action, Decision, route},
     tables::Tables,
     verdict::Verdict,
+    xsk::mark_forwarded,
 };
 
 /// What the XDP program would have done with a frame.
@@ -33,7 +34,7 @@ pub enum XdpResult {
     Pass = 2,
     /// XDP_TX.
     Tx = 3,
-    /// XDP_REDIRECT: to a CPU or to another interface.
+    /// XDP_REDIRECT: to a CPU, to an AF_XDP socket or to another interface.
     Redirect = 4,
 }
 
@@ -48,7 +49,8 @@ pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated 
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
         Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
         Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
-        Action::Deliver { forwarded: true, .. } => match unwrap(frame, datagram.ip) {
+        Action::Deliver { forwarded: true, af_xdp, .. } => match unwrap(frame, datagram.ip, af_xdp)
+        {
             Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
             None => (Verdict::Malformed, XdpResult::Drop, frame.to_vec()),
         },
@@ -74,8 +76,9 @@ pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated 
     Simulated { verdict, service, result, frame }
 }
 
-fn unwrap(frame: &[u8], inner: usize) -> Option<Vec<u8>> {
+fn unwrap(frame: &[u8], inner: usize, af_xdp: bool) -> Option<Vec<u8>> {
     let addresses = mac_addresses(&Frame::new(frame))?;
+    let addresses = if af_xdp { mark_forwarded(addresses) } else { addresses };
     let mut moved = move_head(frame, decapsulation_delta(inner));
     decapsulate(&mut FrameMut::new(&mut moved), addresses)?;
     Some(moved)

@@ -39,6 +39,7 @@ mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
 
 use ownership::NodeIndex;
@@ -50,7 +51,7 @@ pub use interfaces::{Interface, Interfaces, Peer, UnknownInterface, XdpProgram};
 pub use links::LinkChanges;
 
 use events::Events;
-use netlink::Netlink;
+use netlink::{Care, Netlink, Route};
 use resolver::Resolver;
 
 /// How long notifications are gathered before they are acted on; longer only when acting on them
@@ -172,4 +173,43 @@ impl NextHops {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// The neighbour to which the kernel would send a packet for an address now, in the calling thread's
+/// network namespace; `None` if it knows no way, or the neighbour does not answer within a second.
+/// Blocks.
+///
+/// # Errors
+/// When netlink is not to be had.
+pub fn find_hop(address: IpAddr) -> Result<Option<Hop>, Error> {
+    let find = async || -> Result<Option<Hop>, Error> {
+        let netlink = Netlink::open()?;
+        let Route::Via(via) = netlink.route(address.to_canonical()).await? else {
+            return Ok(None);
+        };
+        let end = tokio::time::Instant::now() + RETRY;
+        let mut asked = false;
+        loop {
+            let entries = netlink.neighbours(via.ifindex).await?;
+            if let Some(mac) = entries.get(&via).and_then(|entry| entry.mac) {
+                return Ok(Some(Hop { mac, ifindex: via.ifindex }));
+            }
+            if !asked {
+                netlink.resolve(via, Care::Once).await?;
+                asked = true;
+            }
+            if tokio::time::Instant::now() >= end {
+                return Ok(None);
+            }
+            tokio::time::sleep(DEBOUNCE / 4).await;
+        }
+    };
+    // A thread of its own, as the caller may be within a runtime; it inherits the namespace.
+    thread::scope(|scope| {
+        let finder = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(Error::Open)?.block_on(find())
+        });
+        finder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }

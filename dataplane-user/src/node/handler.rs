@@ -1,7 +1,7 @@
 //! From requests to answers.
 
 use super::{Node, Refusal};
-use crate::api::{Request, Response};
+use crate::api::{Answer, Request, Response};
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Mutex, MutexGuard},
@@ -17,18 +17,18 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// Answers a request. Waits for nothing while it holds the node's lock, which the renewal of the
 /// lease needs too.
-pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> Response {
+pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> Answer {
     let end = Instant::now() + FREEING;
     loop {
         let result = lock(node).handle(request, fd);
         match result {
-            Ok(response) => return response,
+            Ok(answer) => return answer,
             // The socket was an earlier daemon's. Our selector has just replaced the last that
             // used that daemon's array, which the kernel frees a grace period later.
             Err(Refusal::Socket(error)) if error.is_busy() && Instant::now() < end => {
                 thread::sleep(TICK);
             }
-            Err(refusal) => return Response::Error(refusal.to_string()),
+            Err(refusal) => return Response::Error(refusal.to_string()).into(),
         }
     }
 }
@@ -40,8 +40,8 @@ pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
 }
 
 impl Node {
-    fn handle(&mut self, request: &Request, fd: Option<&OwnedFd>) -> Result<Response, Refusal> {
-        Ok(match request {
+    fn handle(&mut self, request: &Request, fd: Option<&OwnedFd>) -> Result<Answer, Refusal> {
+        let response = match request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Stats { by_cpu } => Response::Stats(self.stats(*by_cpu)?),
             Request::Events { after } => Response::Events(self.events_after(*after)?),
@@ -70,10 +70,15 @@ impl Node {
                 self.remove_row(service, id)?;
                 Response::Done
             }
+            Request::AddXsk { interface, queue } => {
+                let (place, fds) = self.add_xsk(interface, *queue, fd.map(AsFd::as_fd))?;
+                return Ok(Answer { response: Response::Xsk(place), fds });
+            }
             Request::Close { session } => {
                 self.close(session)?;
                 Response::Done
             }
-        })
+        };
+        Ok(response.into())
     }
 }

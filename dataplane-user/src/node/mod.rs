@@ -9,6 +9,7 @@ mod refusal;
 mod registry;
 mod report;
 mod state_folder;
+mod xsk;
 
 pub use handler::{answer, lock};
 pub use incarnation::{Incarnation, Recorded, boot_id};
@@ -24,7 +25,7 @@ use crate::{
         attach::Attached,
         clock::Jiffies,
         fence::{FenceKeeper, open_for},
-        services::Service,
+        services::{Delivery, Service},
         sessions::InsertError,
     },
     egress::EgressFences,
@@ -161,7 +162,10 @@ impl Node {
         socket: Option<BorrowedFd<'_>>,
     ) -> Result<(), Refusal> {
         let place = self.find_service(service)?;
-        let Service { index, address, control_port, .. } = self.services[place];
+        let Service { index, address, control_port, delivery, .. } = self.services[place];
+        if delivery == Delivery::AfXdp && !control {
+            return Err(Refusal::IsAfXdp(service.to_owned()));
+        }
         let port = match (control, control_port) {
             (false, _) => address.port(),
             (true, Some(port)) => port,

@@ -1,7 +1,7 @@
 //! Why requests are refused, in words for people.
 
 use super::WIRE_IDS;
-use crate::dataplane::{sessions::InsertError, sockets::SocketError};
+use crate::dataplane::{sessions::InsertError, sockets::SocketError, xsk::XskError};
 use aya::maps::MapError;
 use thiserror::Error;
 
@@ -88,6 +88,26 @@ pub enum Refusal {
     /// The socket was refused.
     #[error("{}", chain(.0))]
     Socket(#[from] SocketError),
+    /// A socket for a service that has no use for it.
+    #[error(
+        "service {0:?} delivers to AF_XDP sockets (`deliver = \"af_xdp\"`): open a port on a queue \
+         instead; only its control port takes sockets"
+    )]
+    IsAfXdp(String),
+    /// An AF_XDP socket that nothing would be delivered to.
+    #[error("no service here delivers to AF_XDP sockets: set `deliver = \"af_xdp\"` for one")]
+    NoAfXdp,
+    /// No such interface.
+    #[error("the program is not attached to an interface {interface:?}, only to {known}")]
+    NoInterface {
+        /// What was asked for.
+        interface: String,
+        /// What there is.
+        known: String,
+    },
+    /// The AF_XDP socket was refused.
+    #[error("{}", chain(.0))]
+    Xsk(#[from] XskError),
     /// A socket request without a socket.
     #[error("no file descriptor came with the request (SCM_RIGHTS)")]
     NoSocket,

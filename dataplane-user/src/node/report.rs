@@ -51,6 +51,7 @@ impl Node {
             name: service.name.clone(),
             address: service.address.to_string(),
             protocol: service.protocol.name().to_owned(),
+            deliver: service.delivery.name().to_owned(),
             sockets,
         }
     }

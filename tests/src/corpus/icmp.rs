@@ -9,7 +9,9 @@ use dataplane_user::dataplane::services::{Protocol, Service};
 use super::from_clients::client;
 use super::from_nodes::Forwarded;
 use super::packet::{Packet, ones_sum};
-use super::tables::{EPOCH, MTU, REVISION, Session, State, id_in, id_of, services, slot};
+use super::tables::{
+    EPOCH, MTU, REVISION, Session, State, af_xdp_service, id_in, id_of, services, slot,
+};
 use super::{Case, payload};
 use crate::address::Family;
 
@@ -109,7 +111,7 @@ pub fn cases(outer: Family, family: Family) -> Vec<Case> {
     let services = services(family);
     let native = &services[0];
     let mut cases = Vec::new();
-    for service in &services {
+    for service in services.iter().chain([&af_xdp_service(family)]) {
         cases.extend(sessions(outer, service));
     }
     cases.extend(unnamed(outer, &services));

@@ -2,9 +2,10 @@
 //! userspace must agree on.
 //!
 //! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`],
-//! [`from_nodes`], [`from_protocols`] and [`icmp`] are the packets, [`replies`] what goes the other
-//! way.
+//! [`from_nodes`], [`from_protocols`] and [`icmp`] are the packets, [`af_xdp`] those for a service that
+//! AF_XDP sockets serve, [`replies`] what goes the other way.
 
+pub mod af_xdp;
 pub mod from_clients;
 pub mod from_nodes;
 pub mod from_protocols;
@@ -61,6 +62,12 @@ impl Case {
     #[must_use]
     pub fn when(self, state: State) -> Self {
         Self { state, ..self }
+    }
+
+    /// The same on the other interface.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        Self { elsewhere: true, ..self }
     }
 
     /// The same, to be tried cut short too.

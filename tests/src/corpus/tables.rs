@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 use dataplane_ebpf::limit;
 use dataplane_ebpf::local::Fence;
 use dataplane_ebpf::node::{LinkRow, NextHop};
-use dataplane_ebpf::service::kind;
+use dataplane_ebpf::service::{SERVICES, kind};
 use dataplane_ebpf::slot::SlotWord;
 use dataplane_ebpf::table::{Bucket, DetailRow, Entry, Location, Place, WAYS, bits_for};
 use dataplane_ebpf::tables::{Lookup, Tables, lookup};
 use dataplane_ebpf::wire_id::{Key, WireId, mint};
 use dataplane_ebpf::word::{MapWord, Word};
 use dataplane_user::dataplane::object::Object;
-use dataplane_user::dataplane::services::{Limits, Protocol, Rate, Service, rows};
+use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Rate, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
 use ownership::NodeIndex;
 
@@ -204,6 +204,7 @@ pub fn services(family: Family) -> [Service; 8] {
             control_port,
             protocol,
             limits: Limits { new: Some(RATE), control: Some(RATE) },
+            delivery: Delivery::Socket,
             cluster_seed: 7,
         };
         index += 1;
@@ -215,6 +216,20 @@ pub fn services(family: Family) -> [Service; 8] {
 pub const SERVER_ID_LENGTHS: [u8; 7] = [1, 2, 3, 5, 0, 0, 15];
 /// The config id of new ids.
 pub const CONFIG_ID: u8 = 3;
+
+/// A native service at a family's VIP whose application has AF_XDP sockets.
+pub fn af_xdp_service(family: Family) -> Service {
+    Service {
+        index: SERVICES as u16 - 1 - family as u16,
+        name: format!("af_xdp-{family:?}"),
+        address: (vip(family), 6000).into(),
+        control_port: Some(6001),
+        protocol: Protocol::Native,
+        limits: Limits::default(),
+        delivery: Delivery::AfXdp,
+        cluster_seed: 7,
+    }
+}
 
 /// A wire id of a service, of the length that the service's own ids have, in a slot.
 pub fn id_in(service: &Service, slot: u16, number: u8) -> Vec<u8> {
@@ -263,7 +278,8 @@ pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
         log_packets: false,
     };
     let mut dataplane = Dataplane::load(options).context("loading the programs")?;
-    let services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
+    let mut services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
+    services.extend(Family::ALL.map(af_xdp_service));
     let (seed, rows) = rows(&services, underlay(family, SELF))?;
     dataplane.set_services(seed, &rows);
     for (link, (ifindex, mtu)) in

@@ -10,6 +10,7 @@ use dataplane_user::{
     dataplane::counters::Counts,
 };
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +58,8 @@ fn show(stats: &Stats, last: Option<(Duration, &Stats)>) -> Result<()> {
     print(&rows)
 }
 
+static NO_CPUS: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+
 fn service(
     name: &str,
     counts: &Counts,
@@ -80,6 +83,13 @@ fn service(
             &counts.egress,
             &counts.egress_by_cpu,
             last.map(|(time, last)| (time, last.map(|c| &c.egress))),
+        ),
+        (
+            "af_xdp",
+            &counts.af_xdp,
+            // Ports do not say on which CPU.
+            &NO_CPUS,
+            last.map(|(time, last)| (time, last.map(|c| &c.af_xdp))),
         ),
     ];
     let mut rows = Vec::new();

@@ -60,6 +60,7 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
     let mut rows = vec![row(["SERVICE", "ADDRESS", "PROTOCOL", "SOCKETS ON CPUS"])];
     for service in &services {
         let sockets = match &service.sockets[..] {
+            _ if service.deliver == "af_xdp" => "AF_XDP: those of the queues".to_owned(),
             [] => "none: no application has handed any over".to_owned(),
             sockets => format!("{sockets:?}"),
         };

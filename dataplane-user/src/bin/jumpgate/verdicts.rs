@@ -2,7 +2,7 @@
 
 use crate::table::{print, row};
 use anyhow::Result;
-use dataplane_ebpf::verdict::{Admission, Egress, Verdict};
+use dataplane_ebpf::verdict::{Admission, Egress, Transmission, Verdict};
 
 /// Shows what can become of a packet, and what each name in `stats` means.
 pub fn verdicts() -> Result<()> {
@@ -18,6 +18,10 @@ pub fn verdicts() -> Result<()> {
     for egress in Egress::ALL {
         let code = (*egress as usize).to_string();
         rows.push(row(["egress", &code, egress.name(), egress.explanation().trim()]));
+    }
+    for transmission in Transmission::ALL {
+        let code = (*transmission as usize).to_string();
+        rows.push(row(["af_xdp", &code, transmission.name(), transmission.explanation().trim()]));
     }
     print(&rows)
 }
