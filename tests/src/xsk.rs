@@ -96,11 +96,10 @@ fn serve(
     stop: &AtomicBool,
 ) -> Result<()> {
     let mut client = Client::connect(daemon)?;
+    let names: HashMap<u16, String> =
+        port.services().map(|(index, name)| (index, name.to_owned())).collect();
     while !stop.load(Ordering::Relaxed) {
         port.wait(TICK)?;
-        let names: HashMap<u16, String> = (1..64)
-            .filter_map(|index| Some((index, port.service_name(index)?.to_owned())))
-            .collect();
         port.receive(|datagram, sender| {
             let service = &names[&datagram.service()];
             let mut sessions = Granted { client: &mut client, service, owners: &owners };

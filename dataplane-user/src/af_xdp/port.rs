@@ -121,6 +121,12 @@ impl Port {
         self.outbox.registered.as_ref()?.open_for()
     }
 
+    /// The services that deliver to AF_XDP sockets: index and name.
+    pub fn services(&self) -> impl Iterator<Item = (u16, &str)> {
+        let services = self.outbox.registered.iter().flat_map(|registered| &registered.services);
+        services.map(|(index, name)| (*index, name.as_str()))
+    }
+
     /// The name of a service by its index.
     pub fn service_name(&self, index: u16) -> Option<&str> {
         self.outbox.registered.as_ref()?.services.get(&index).map(String::as_str)
