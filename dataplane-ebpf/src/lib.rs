@@ -27,6 +27,7 @@ pub mod frame;
 mod icmp;
 pub mod limit;
 pub mod local;
+pub mod loss;
 pub mod node;
 pub mod parse;
 pub mod route;

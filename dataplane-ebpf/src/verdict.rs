@@ -39,6 +39,8 @@ macro_rules! verdicts {
     };
 }
 
+pub(crate) use verdicts;
+
 /// Room for verdicts in the counter array; a power of two.
 pub const VERDICT_SLOTS: usize = 64;
 

@@ -180,6 +180,8 @@ impl Daemon {
             node.dataplane.follow_log()?;
         }
         node.warnings = preflight::warnings(&config, &interfaces).await;
+        let gaps = node.dataplane.losses.gaps.iter();
+        node.warnings.extend(gaps.map(|gap| format!("not counted among what is lost: {gap}")));
         for warning in &node.warnings {
             tracing::warn!("{warning}");
         }

@@ -31,5 +31,6 @@ pub mod root;
 pub mod swarm;
 pub mod sysctl;
 pub mod topology;
+pub mod wire;
 pub mod xdp;
 pub mod xsk;

@@ -14,6 +14,8 @@ mod events;
 #[cfg(target_arch = "bpf")]
 mod ingress;
 #[cfg(target_arch = "bpf")]
+mod loss;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(all(target_arch = "bpf", feature = "probe"))]
 mod probe;

@@ -251,6 +251,10 @@ pub struct Stats {
     pub services: BTreeMap<String, Counts>,
     /// What belongs to no service.
     pub other: Counts,
+    /// Packets that were lost after their verdict, by [`dataplane_ebpf::loss::Loss`]; names with a
+    /// count of 0 are left out. What the kernel's stack drops is of the whole network namespace.
+    #[serde(default)]
+    pub lost: BTreeMap<String, u64>,
 }
 
 /// Refused packets.

@@ -165,7 +165,7 @@ pub struct Sessions {
     /// that are online. The CPUs that sessions are spread over. In increasing order.
     pub cpus: Vec<u32>,
     /// `queue`: 1 to 16,384 packets; default 2048. How many packets wait for one CPU before more
-    /// are dropped, after their verdict and uncounted by it.
+    /// are lost, after their verdict (`cpu-queue-full`).
     pub queue: u32,
 }
 

@@ -8,7 +8,10 @@ pub mod egress;
 pub mod events;
 pub mod fence;
 pub mod grace;
+pub mod kernel_counters;
+pub mod kernel_types;
 pub mod links;
+pub mod losses;
 pub mod memory;
 pub mod object;
 pub mod pinned;
@@ -43,6 +46,7 @@ use dataplane_ebpf::{
     word::Word,
 };
 use events::EventRing;
+use losses::{LossError, Losses, cpus_id};
 use memory::{CPUS, Memory};
 use object::Object;
 use ownership::{NodeIndex, Placement};
@@ -112,6 +116,9 @@ pub enum LoadError {
     /// Anything else about a map.
     #[error("setting up a BPF map failed")]
     Map(#[from] MapError),
+    /// About what counts lost packets.
+    #[error(transparent)]
+    Losses(#[from] LossError),
     /// Mapping the tables failed.
     #[error("mapping the tables into memory failed")]
     Memory(#[from] io::Error),
@@ -161,6 +168,8 @@ pub struct Dataplane {
     pub counters: Counters,
     /// Which packets were refused.
     pub events: EventRing,
+    /// What was lost after its verdict.
+    pub losses: Losses,
     /// What the probe object has besides.
     pub probe: Option<Probe>,
     options: LoadOptions,
@@ -224,7 +233,8 @@ impl Dataplane {
         let memory = Memory::of_maps(&ebpf, bits)?;
         let probe = Probe::of_maps(&ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
-        let events = EventRing::of_maps(&mut ebpf)?;
+        let is_new = !matches!(maps, Maps::Adopted(_));
+        let events = EventRing::of_maps(&mut ebpf, is_new)?;
         let pins = match maps.folder() {
             None => None,
             Some(folder) => {
@@ -238,8 +248,8 @@ impl Dataplane {
         };
         let sockets = SocketArray::new(sockets);
         let xsks = XskMap::try_from(take_map(&mut ebpf, "XSKS")?)?;
+        let queues = cpus_id(&ebpf)?;
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
-        let is_new = !matches!(maps, Maps::Adopted(_));
         // A queue that is set anew loses what is in it.
         for &cpu in options.cpus.iter().filter(|_| is_new) {
             cpus.set(cpu, options.queue, None, 0).map_err(|error| LoadError::Cpu { cpu, error })?;
@@ -253,12 +263,14 @@ impl Dataplane {
         let selector: &mut SkReuseport =
             ebpf.program_mut("select").expect("in the object").try_into()?;
         selector.load()?;
+        let losses = Losses::start(&mut ebpf, queues, is_new)?;
         let sessions = SessionTable::new(bits);
         let mut dataplane = Self {
             memory,
             sessions,
             counters,
             events,
+            losses,
             probe,
             options,
             sockets,

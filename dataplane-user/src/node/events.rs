@@ -79,7 +79,10 @@ impl EventLog {
             self.next += 1;
             let key = (refused.event.service, refused.reason.slot());
             let (reason, last) = (refused.reason, row.clone());
-            let told = self.said.get(&key).map(|said| said.told).unwrap_or_default();
+            let told = match self.said.get(&key) {
+                Some(said) => said.told,
+                None => dataplane.events.told_before(&refused)?,
+            };
             self.said.insert(key, Said { reason, last, told, at: now });
             if self.kept.len() == KEPT {
                 self.kept.pop_front();

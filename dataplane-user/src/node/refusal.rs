@@ -1,7 +1,9 @@
 //! Why requests are refused, in words for people.
 
 use super::WIRE_IDS;
-use crate::dataplane::{sessions::InsertError, sockets::SocketError, xsk::XskError};
+use crate::dataplane::{
+    losses::LossError, sessions::InsertError, sockets::SocketError, xsk::XskError,
+};
 use aya::maps::MapError;
 use thiserror::Error;
 
@@ -120,6 +122,9 @@ pub enum Refusal {
          a server id with off_home and a row at the owner of its slot"
     )]
     NoneInSlot,
+    /// What was lost could not be read.
+    #[error("{}", chain(.0))]
+    Losses(#[from] LossError),
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,

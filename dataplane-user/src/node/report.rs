@@ -8,10 +8,12 @@ use crate::{
     api::{Interface, NextHop, ServiceStatus, SessionRow, Stats, Status},
     dataplane::{
         attach::{Attached, Mode},
+        counters::Counts,
         fence::open_for,
         services::Service,
     },
 };
+use dataplane_ebpf::verdict::Admission;
 use ownership::SessionId;
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -64,6 +66,7 @@ impl Node {
             stats.services.insert(service.name.clone(), counters.service(service.index, by_cpu)?);
         }
         stats.other = counters.service(0, by_cpu)?;
+        stats.lost = self.dataplane.losses.read(dropped_by_selector(&stats))?;
         Ok(stats)
     }
 
@@ -87,6 +90,16 @@ impl Node {
             wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
         }
     }
+}
+
+/// How many datagrams the selector has dropped.
+fn dropped_by_selector(stats: &Stats) -> u64 {
+    let all = stats.services.values().chain([&stats.other]);
+    let drops = Admission::ALL.iter().filter(|admission| admission.is_reject());
+    let of = |counts: &Counts| -> u64 {
+        drops.clone().filter_map(|drop| counts.admissions.get(drop.name())).sum()
+    };
+    all.map(of).sum()
 }
 
 /// The first of these rows: as many as an answer holds, and at least one.

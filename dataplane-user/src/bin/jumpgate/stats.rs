@@ -55,6 +55,8 @@ fn show(stats: &Stats, last: Option<(Duration, &Stats)>) -> Result<()> {
     }
     let before = last.map(|(time, stats)| (time, Some(&stats.other)));
     rows.extend(service("-", &stats.other, before));
+    let before = last.map(|(time, stats)| (time, Some(&stats.lost)));
+    rows.extend(group("-", "lost", &stats.lost, &BTreeMap::new(), before));
     print(&rows)
 }
 
@@ -92,23 +94,32 @@ fn service(
             last.map(|(time, last)| (time, last.map(|c| &c.af_xdp))),
         ),
     ];
-    let mut rows = Vec::new();
-    for (place, counts, by_cpu, last) in groups {
-        for (what, count) in counts {
-            let mut cells = row([name, place, what, &count.to_string()]);
-            if let Some((time, last)) = last {
-                let before = last.and_then(|counts| counts.get(what)).copied().unwrap_or(0);
-                let rate = count.saturating_sub(before) as f64 / time.as_secs_f64();
-                cells.push(format!("{rate:.0}"));
-            }
-            if let Some(cpus) = by_cpu.get(what) {
-                let cpus: Vec<_> = cpus.iter().map(u64::to_string).collect();
-                cells.push(cpus.join(" "));
-            }
-            rows.push(cells);
+    let rows = groups.map(|(place, counts, by_cpu, last)| group(name, place, counts, by_cpu, last));
+    rows.concat()
+}
+
+/// The counts of a service at one place.
+fn group(
+    name: &str,
+    place: &str,
+    counts: &BTreeMap<String, u64>,
+    by_cpu: &BTreeMap<String, Vec<u64>>,
+    last: Option<(Duration, Option<&BTreeMap<String, u64>>)>,
+) -> Vec<Vec<String>> {
+    let row = |(what, count): (&String, &u64)| {
+        let mut cells = row([name, place, what, &count.to_string()]);
+        if let Some((time, last)) = last {
+            let before = last.and_then(|counts| counts.get(what)).copied().unwrap_or(0);
+            let rate = count.saturating_sub(before) as f64 / time.as_secs_f64();
+            cells.push(format!("{rate:.0}"));
         }
-    }
-    rows
+        if let Some(cpus) = by_cpu.get(what) {
+            let cpus: Vec<_> = cpus.iter().map(u64::to_string).collect();
+            cells.push(cpus.join(" "));
+        }
+        cells
+    };
+    counts.iter().map(row).collect()
 }
 
 fn has_cpus(stats: &Stats) -> bool {

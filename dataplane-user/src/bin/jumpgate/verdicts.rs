@@ -2,6 +2,7 @@
 
 use crate::table::{print, row};
 use anyhow::Result;
+use dataplane_ebpf::loss::Loss;
 use dataplane_ebpf::verdict::{Admission, Egress, Transmission, Verdict};
 
 /// Shows what can become of a packet, and what each name in `stats` means.
@@ -22,6 +23,10 @@ pub fn verdicts() -> Result<()> {
     for transmission in Transmission::ALL {
         let code = (*transmission as usize).to_string();
         rows.push(row(["af_xdp", &code, transmission.name(), transmission.explanation().trim()]));
+    }
+    for loss in Loss::ALL {
+        let code = (*loss as usize).to_string();
+        rows.push(row(["lost", &code, loss.name(), loss.explanation().trim()]));
     }
     print(&rows)
 }
