@@ -6,13 +6,14 @@
 //! it must be this node's too.
 
 use crate::{
+    binding::{Binding, Seat},
     dissect::{Payload, native},
     frame::Frame,
     local::Fence,
     parse::{Datagram, Parsed, parse_reply},
-    service::{kind, protocol},
-    table::{Entry, Place},
-    tables::{Lookup, Tables, find_service, lookup},
+    service::{flag, kind, protocol},
+    table::{Entry, Place, WAYS},
+    tables::{Lookup, Tables, find_service, lookup, lookup_in},
     verdict::Egress,
 };
 
@@ -69,7 +70,31 @@ pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> R
         let names_session_at = Some(datagram.payload());
         return Reply { egress, service: service.service, names_session_at };
     }
-    Reply::of(Egress::Passed, service.service)
+    let egress = if service.flags & flag::ENFORCE_BINDING != 0 {
+        bound(&datagram, service.seed, fence, tables)
+    } else {
+        Egress::Passed
+    };
+    Reply::of(egress, service.service)
+}
+
+/// The packet goes to a client that a session is bound to.
+#[inline(always)]
+fn bound<T: Tables>(datagram: &Datagram, seed: u64, fence: Fence, tables: &T) -> Egress {
+    let client = Binding { address: datagram.destination, port: datagram.port };
+    let Some(bits) = bucket_bits(tables) else {
+        return Egress::NotReady;
+    };
+    let seat = match lookup_in(|bucket| tables.clients(bucket), client.hash(seed), bits) {
+        Lookup::Hit { bits, .. } => Seat::unpack(bits),
+        Lookup::Torn => return Egress::Torn,
+        Lookup::Miss => return Egress::NoSession,
+    };
+    let bucket = tables.bucket(seat.detail / WAYS as u32);
+    match bucket.and_then(|line| line.entry((seat.detail % WAYS as u32) as u8, seat.generation)) {
+        Some(bits) => owned(bits, fence),
+        None => Egress::NoSession,
+    }
 }
 
 /// The packet's first header names the session.
@@ -85,17 +110,21 @@ fn named<T: Tables>(
     let Some(id) = native::reply(payload) else {
         return Egress::NoWireId;
     };
-    let Some(identity) = tables.local().map(|local| local.identity()) else {
+    let Some(bucket_bits) = bucket_bits(tables) else {
         return Egress::NotReady;
     };
-    if identity.node == 0 {
-        return Egress::NotReady;
-    }
-    match lookup(tables, id.key(seed).hash, identity.bucket_bits) {
+    match lookup(tables, id.key(seed).hash, bucket_bits) {
         Lookup::Hit { bits, .. } => owned(bits, fence),
         Lookup::Torn => Egress::Torn,
         Lookup::Miss => Egress::NoSession,
     }
+}
+
+/// The size of the tables, once they are filled.
+#[inline(always)]
+fn bucket_bits<T: Tables>(tables: &T) -> Option<u8> {
+    let identity = tables.local()?.identity();
+    (identity.node != 0).then_some(identity.bucket_bits)
 }
 
 /// Whether a session with this entry is this node's.

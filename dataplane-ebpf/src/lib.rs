@@ -18,6 +18,7 @@
 pub mod abi;
 pub mod admit;
 pub mod answer;
+pub mod binding;
 mod checksum;
 pub mod dissect;
 pub mod egress;

@@ -2,6 +2,7 @@
 //! and in fuzzers.
 
 use crate::{
+    binding::Binding,
     dissect::{Dissected, Payload, dissect, reply::dissect_reply},
     encap::Forward,
     frame::Frame,
@@ -263,7 +264,25 @@ impl<T: Tables> Packet<'_, T> {
         if self.service.kind == kind::CONTROL && !self.is_within_limit() {
             return self.reject(Verdict::RateLimited);
         }
+        if let Some(verdict) = self.check_binding(detail, generation) {
+            return self.reject(verdict);
+        }
         self.deliver(Verdict::Local, cpu as u32)
+    }
+
+    /// Why the packet's sender is not the session's client, where that matters.
+    #[inline(always)]
+    fn check_binding(&self, detail: u32, generation: u16) -> Option<Verdict> {
+        if self.service.flags & flag::ENFORCE_BINDING == 0 || self.is_icmp {
+            return None;
+        }
+        let Datagram { source: address, source_port: port, .. } = self.datagram;
+        match self.tables.binding(detail).and_then(|row| row.get(generation)) {
+            Some(binding) if binding == (Binding { address, port }) => None,
+            Some(Binding::NONE) => Some(Verdict::Unbound),
+            Some(_) => Some(Verdict::TransportOld),
+            None => Some(Verdict::EntryTorn),
+        }
     }
 
     /// The session table says that another node owns the session.

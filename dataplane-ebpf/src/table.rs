@@ -170,6 +170,16 @@ impl<W: Word> Bucket<W> {
         Found::Hit { bits: value >> 16, way: way as u8, generation }
     }
 
+    /// The entry in a way that has this generation, whatever its key; `None` if it has another one
+    /// or is empty. Safe against a writer at any moment.
+    #[inline(always)]
+    pub fn entry(&self, way: u8, generation: u16) -> Option<u64> {
+        let way = &self.ways[way as usize & (WAYS - 1)];
+        let (key, value) = (KeyWord(way.key.load()), way.value.load());
+        let whole = key.tag() != 0 && key.generation() == generation && value as u16 == generation;
+        whole.then_some(value >> 16)
+    }
+
     /// The ways without an entry. For the writer only.
     pub fn free_ways(&self) -> impl Iterator<Item = u8> {
         (0..WAYS as u8).filter(|&way| self.key(way).tag() == 0)

@@ -1,6 +1,7 @@
 //! What the decision reads: the maps in the kernel, their memory in userspace.
 
 use crate::{
+    binding::BindingRow,
     local::LocalRow,
     node::{Address, LinkRow, NodeRow},
     service::{ServiceRow, row_index},
@@ -21,6 +22,10 @@ pub trait Tables {
     fn bucket(&self, bucket: u32) -> Option<&Bucket>;
     /// The detail of a way: `bucket * WAYS + way`.
     fn detail(&self, index: u32) -> Option<&DetailRow>;
+    /// The client of a way, by the same index; only where a service enforces bindings.
+    fn binding(&self, index: u32) -> Option<&BindingRow>;
+    /// A bucket of the table of clients or its stash; of the session table's shape.
+    fn clients(&self, bucket: u32) -> Option<&Bucket>;
     /// A node.
     fn node(&self, node: u16) -> Option<&NodeRow>;
     /// A link.
@@ -54,20 +59,30 @@ pub enum Lookup {
 /// Looks a key up: one line in the common case, four at most.
 #[inline(always)]
 pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
+    lookup_in(|bucket| tables.bucket(bucket), hash, bucket_bits)
+}
+
+/// The same in a table with these buckets.
+#[inline(always)]
+pub fn lookup_in<'a>(
+    buckets: impl Fn(u32) -> Option<&'a Bucket>,
+    hash: u64,
+    bucket_bits: u8,
+) -> Lookup {
     let at = Location::of(hash, bucket_bits);
-    let (second, stash) = match find(tables, at.first, at.tag) {
+    let (second, stash) = match find(&buckets, at.first, at.tag) {
         Ok(found) => return found,
         Err(flags) => flags,
     };
-    if second && let Ok(found) = find(tables, at.second, at.tag) {
+    if second && let Ok(found) = find(&buckets, at.second, at.tag) {
         return found;
     }
     if stash {
         let [one, other] = at.stash_pair();
-        if let Ok(found) = find(tables, one, at.tag) {
+        if let Ok(found) = find(&buckets, one, at.tag) {
             return found;
         }
-        if let Ok(found) = find(tables, other, at.tag) {
+        if let Ok(found) = find(&buckets, other, at.tag) {
             return found;
         }
     }
@@ -76,8 +91,12 @@ pub fn lookup<T: Tables>(tables: &T, hash: u64, bucket_bits: u8) -> Lookup {
 
 /// What one bucket says, or its two flags on a miss.
 #[inline(always)]
-fn find<T: Tables>(tables: &T, bucket: u32, tag: u64) -> Result<Lookup, (bool, bool)> {
-    let Some(line) = tables.bucket(bucket) else {
+fn find<'a>(
+    buckets: &impl Fn(u32) -> Option<&'a Bucket>,
+    bucket: u32,
+    tag: u64,
+) -> Result<Lookup, (bool, bool)> {
+    let Some(line) = buckets(bucket) else {
         return Err((false, false));
     };
     match line.find(tag) {

@@ -132,6 +132,10 @@ Verdict, VERDICT_SLOTS {
     RateLimited = 35 => "rate-limited",
     /// No AF_XDP socket serves the receive queue that the packet came by.
     NoXsk = 36 => "no-xsk",
+    /// From another address or port than the one that its session is bound to.
+    TransportOld = 37 => "transport-old",
+    /// Its session is bound to no client at present: one has to attach again first.
+    Unbound = 38 => "unbound",
 }
 }
 

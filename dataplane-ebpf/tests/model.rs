@@ -5,6 +5,8 @@
 
 #![cfg(loom)]
 use dataplane_ebpf::{
+    binding::{Binding, BindingRow},
+    node::Address,
     table::{Bucket, DetailRow, Found},
     word::Word,
 };
@@ -167,6 +169,69 @@ fn without_a_new_generation_the_model_finds_the_mixture() {
         key.store(0, Ordering::Release);
         value.store(2 << 16, Ordering::Release);
         key.store(B << 17, Ordering::Release);
+        reader.join().unwrap();
+    });
+}
+
+fn client(number: u64) -> Binding {
+    // Every word of the row changes.
+    Binding {
+        address: Address([number | number << 40, number << 20 | number << 50]),
+        port: number as u16,
+    }
+}
+
+#[test]
+fn a_binding_that_changes_is_seen_as_it_was_or_as_it_is_or_not_at_all() {
+    loom::model(|| {
+        let row = Arc::new(BindingRow::from_words([word(), word(), word(), word()]));
+        assert!(!row.set(client(1), 7));
+        let reader = {
+            let row = Arc::clone(&row);
+            thread::spawn(move || {
+                let seen = row.get(7);
+                let whole = [None, Some(client(1)), Some(client(2))];
+                assert!(whole.contains(&seen), "mixture: {seen:?}");
+            })
+        };
+        assert!(!row.set(client(2), 7));
+        reader.join().unwrap();
+        assert_eq!(row.get(7), Some(client(2)));
+    });
+}
+
+#[test]
+fn the_binding_of_a_way_that_changes_hands_is_never_the_next_sessions() {
+    loom::model(|| {
+        let row = Arc::new(BindingRow::from_words([word(), word(), word(), word()]));
+        assert!(!row.set(client(1), 7));
+        let reader = {
+            let row = Arc::clone(&row);
+            thread::spawn(move || {
+                let (old, new) = (row.get(7), row.get(8));
+                assert!(old.is_none_or(|old| old == client(1)), "mixture: {old:?}");
+                assert!(new.is_none_or(|new| new == client(2)), "mixture: {new:?}");
+            })
+        };
+        assert!(!row.set(client(2), 8));
+        reader.join().unwrap();
+    });
+}
+
+/// The model can see what the numbers of changes are for.
+#[test]
+#[should_panic(expected = "mixture")]
+fn without_a_number_of_the_change_the_model_finds_the_mixture() {
+    loom::model(|| {
+        let words = Arc::new([word(), word()]);
+        let reader = {
+            let words = Arc::clone(&words);
+            thread::spawn(move || {
+                assert_eq!(words[0].load(), words[1].load(), "mixture");
+            })
+        };
+        words[0].store(1);
+        words[1].store(1);
         reader.join().unwrap();
     });
 }

@@ -489,6 +489,7 @@ fn load_options(config: &Config, log_packets: bool) -> LoadOptions {
         sessions: config.sessions.capacity,
         cpus: config.sessions.cpus.clone(),
         queue: config.sessions.queue,
+        bindings: config.services.iter().any(|service| service.enforces_binding),
         log_packets,
     }
 }

@@ -139,6 +139,9 @@ pub struct Service {
     /// Where the wire id starts in the UDP payload, for `offset`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_offset: Option<u16>,
+    /// Whether packets must come from the client that a session is bound to: `enforce` or `ignore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding: Option<&'static str>,
     /// What happens to packets of no known session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<&'static str>,
@@ -176,6 +179,7 @@ impl Service {
             protocol: "native",
             id_length: None,
             id_offset: None,
+            binding: None,
             unknown: None,
             new_rate: None,
             new_burst: None,

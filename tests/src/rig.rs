@@ -73,6 +73,7 @@ impl Rig {
             limits: Limits::default(),
             protocol: Protocol::Native,
             delivery,
+            enforces_binding: false,
             cluster_seed: Config::of(cluster, node, &[]).cluster.hash_seed,
         };
         let mut dataplane = Dataplane::load(LoadOptions {
@@ -80,6 +81,7 @@ impl Rig {
             sessions: 1000,
             cpus: (0..CPUS).collect(),
             queue: 256,
+            bindings: false,
             log_packets: false,
         })?;
         let underlay = cluster.underlay_address(node);

@@ -19,7 +19,7 @@ use dataplane_user::dataplane::simulate::{Simulated, XdpResult, simulate};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::corpus::packet::{MACS, ones_sum, udp_sum};
 use jumpgate_tests::corpus::tables::{MTU, PEER, SELF, State, af_xdp_service, load, underlay};
-use jumpgate_tests::corpus::{Case, af_xdp, from_clients, from_nodes, icmp};
+use jumpgate_tests::corpus::{Case, af_xdp, bound, from_clients, from_nodes, icmp};
 use jumpgate_tests::links::{End, Link};
 use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::require_root;
@@ -178,6 +178,7 @@ fn corpus(underlay: Family) -> Vec<Case> {
     let mut cases = Vec::new();
     for family in Family::ALL {
         cases.extend(from_clients::cases(family));
+        cases.extend(bound::cases(family));
         cases.extend(from_clients::at_the_limit(family, overhead(underlay)));
         cases.extend(from_nodes::cases(underlay, family));
         cases.extend(icmp::cases(underlay, family));

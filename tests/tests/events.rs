@@ -228,6 +228,7 @@ fn a_full_ring_loses_no_count() -> Result<()> {
             limits: Limits::default(),
             protocol: Protocol::Native,
             delivery: Delivery::Socket,
+            enforces_binding: false,
             cluster_seed: 7,
         })
         .collect();
@@ -236,6 +237,7 @@ fn a_full_ring_loses_no_count() -> Result<()> {
         sessions: 1,
         cpus: vec![0],
         queue: 192,
+        bindings: false,
         log_packets: false,
     })?;
     let node = NodeIndex::new(1)?;

@@ -110,6 +110,7 @@ impl Race {
             sessions: 1,
             cpus: vec![0],
             queue: 192,
+            bindings: false,
             log_packets: false,
         })
         .context("loading the probe programs")?;

@@ -90,7 +90,9 @@ fn hot(rounds: &Rounds, figures: &mut Vec<Figure>) -> Result<()> {
         // Names no session: only the node's lease counts.
         ("egress_fence_ns", udp_frame(VIP.port() + 1, &[0x40; 64])),
         ("egress_session_ns", frame.clone()),
+        ("egress_bound_ns", protocols::bound().frame),
     ];
+    local.register(&protocols::bound())?;
     for (name, frame) in frames {
         figures.push(local.egress(rounds, name, &reply(frame))?);
     }

@@ -15,7 +15,10 @@ use dataplane_ebpf::{
 use dataplane_user::dataplane::{
     Dataplane, LoadOptions, object::Object, services::rows, sessions::InsertError, wire_address,
 };
-use jumpgate_benches::session::{SEED, key};
+use jumpgate_benches::{
+    packet::CLIENT,
+    session::{SEED, key},
+};
 use ownership::{NodeIndex, Placement};
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -59,6 +62,7 @@ impl Node {
             sessions: count,
             cpus: vec![0],
             queue: 192,
+            bindings: true,
             log_packets: false,
         })
         .context("loading the probe object")?;
@@ -122,10 +126,18 @@ impl Node {
         let Some(service) = case.service else { return Ok(()) };
         let id = WireId::from_bytes(&case.id).context("a wire id of 4 to 20 bytes")?;
         let entry = Entry { place: Place::Local { cpu: 0 }, epoch: EPOCH };
-        match self.dataplane.insert(id.key(services()[service].seed()), entry, 1) {
-            Ok(()) | Err(InsertError::Taken) => Ok(()),
-            Err(error) => Err(error.into()),
+        let service = &services()[service];
+        let key = id.key(service.seed());
+        match self.dataplane.insert(key, entry, 1) {
+            Ok(()) | Err(InsertError::Taken) => {}
+            Err(error) => return Err(error.into()),
         }
+        if service.enforces_binding {
+            let client = CLIENT.into();
+            anyhow::ensure!(self.dataplane.set_binding(key, Some(client)), "it was just inserted");
+            self.dataplane.set_client(client, service.seed(), key)?;
+        }
+        Ok(())
     }
 
     /// Nanoseconds a packet of one program.

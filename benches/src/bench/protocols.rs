@@ -30,6 +30,7 @@ pub fn services() -> Vec<Service> {
         (port(4), Protocol::QuicLb { server_id_lengths: [4; 7], config_id: 0 }),
         (port(5), Protocol::Dtls { id_length: 8 }),
         (port(6), Protocol::GtpU),
+        (port(7), Protocol::Quic { id_length: 8 }),
     ];
     let service = |(index, (address, protocol)): (u16, _)| Service {
         index,
@@ -39,6 +40,7 @@ pub fn services() -> Vec<Service> {
         limits: Limits::default(),
         protocol,
         delivery: Delivery::Socket,
+        enforces_binding: address == port(7),
         cluster_seed: 7,
     };
     (1..).zip(kinds).map(service).collect()
@@ -46,6 +48,14 @@ pub fn services() -> Vec<Service> {
 
 fn port(above: u16) -> SocketAddr {
     (*VIP.ip(), VIP.port() + above).into()
+}
+
+/// A session that is bound to the client that sends.
+pub fn bound() -> Case {
+    let id = vec![0x5f; 8];
+    let quic = [&[0x40][..], &id, &[0; 64]].concat();
+    let frame = udp_frame(port(7).port(), &quic);
+    Case { name: "local_quic_bound_ns", service: Some(8), id, frame }
 }
 
 /// The cases.
@@ -67,6 +77,7 @@ pub fn cases() -> Vec<Case> {
         case("local_native_ipv6_ns", Some(1), &id, udp_frame_v6(VIP_V6.port(), &native[42..])),
         case("local_quic_ns", Some(2), &short, udp_frame(port(1).port(), &quic)),
         case("local_wireguard_ns", Some(3), &short[..4], udp_frame(port(2).port(), &wireguard)),
+        bound(),
         case("local_offset_ns", Some(4), &short, udp_frame(port(3).port(), &offset)),
         case("local_quic_lb_ns", Some(5), &server, udp_frame(port(4).port(), &quic_lb)),
         case("local_dtls_ns", Some(6), &short, udp_frame(port(5).port(), &dtls)),

@@ -9,6 +9,7 @@ use aya_ebpf::{
     maps::{Array, CpuMap, PerCpuArray, XskMap},
 };
 use dataplane_ebpf::{
+    binding::BindingRow,
     limit::LIMITS as LIMIT_WORDS,
     local::LocalRow,
     node::{LINKS as LINK_ROWS, LinkRow, NODES as NODE_ROWS, NodeRow},
@@ -57,6 +58,15 @@ static DETAILS: Array<DetailRow> =
 #[map]
 static WIRE_IDS: Array<WireIdRow> =
     Array::with_max_entries(buckets(*BUCKET_BITS.start()) * WAYS as u32, SHARED);
+/// The clients of the sessions, a row for each way of the session table; one row where no service
+/// enforces bindings. A binding lives until it is replaced or its session ends.
+#[map]
+static BINDINGS: Array<BindingRow> = Array::with_max_entries(1, SHARED);
+
+/// From clients to their sessions, for services that enforce bindings and whose replies name no
+/// session. As large as the session table, or as the smallest where there is no such service.
+#[map]
+static CLIENTS: Array<Bucket> = Array::with_max_entries(buckets(*BUCKET_BITS.start()), SHARED);
 
 /// The nodes. Written once, but for the next hop and the epoch, which are words of their own.
 #[map]
@@ -140,6 +150,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn detail(&self, index: u32) -> Option<&DetailRow> {
         DETAILS.get(index)
+    }
+
+    #[inline(always)]
+    fn binding(&self, index: u32) -> Option<&BindingRow> {
+        BINDINGS.get(index)
+    }
+
+    #[inline(always)]
+    fn clients(&self, bucket: u32) -> Option<&Bucket> {
+        CLIENTS.get(bucket)
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ use crate::{
 };
 use dataplane_ebpf::{
     abi::SCHEMA,
+    binding::BindingRow,
     local::LocalRow,
     node::{LinkRow, NodeRow},
     service::{SERVICE_ROWS, ServiceRow},
@@ -90,6 +91,14 @@ impl Tables for SharedTables {
     // What follows decides about routes, which is done when a packet comes here.
 
     fn detail(&self, _index: u32) -> Option<&DetailRow> {
+        None
+    }
+
+    fn binding(&self, _index: u32) -> Option<&BindingRow> {
+        None
+    }
+
+    fn clients(&self, _bucket: u32) -> Option<&Bucket> {
         None
     }
 

@@ -7,6 +7,7 @@ use super::{
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -119,10 +120,30 @@ impl Client {
 
     /// Opens a session on a CPU of this node.
     pub fn open(&mut self, service: &str, cpu: u32) -> Result<OpenedSession, ClientError> {
-        match self.call(&Request::Open { service: service.to_owned(), cpu }, None)? {
+        self.open_for(service, cpu, None)
+    }
+
+    /// Opens a session that is bound to a client from the start.
+    pub fn open_for(
+        &mut self,
+        service: &str,
+        cpu: u32,
+        client: Option<SocketAddr>,
+    ) -> Result<OpenedSession, ClientError> {
+        match self.call(&Request::Open { service: service.to_owned(), cpu, client }, None)? {
             Response::Opened(opened) => Ok(opened),
             _ => Err(ClientError::Answer(None)),
         }
+    }
+
+    /// Binds a session to a client, or to nobody.
+    pub fn bind(&mut self, session: &str, client: Option<SocketAddr>) -> Result<(), ClientError> {
+        let session = session.to_owned();
+        let request = match client {
+            Some(client) => Request::Bind { session, client },
+            None => Request::Unbind { session },
+        };
+        self.done(&request, None)
     }
 
     /// Mints a wire id in the slot of a session.

@@ -2,7 +2,7 @@
 
 use crate::dataplane::counters::Counts;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 
 /// What an application or the command line asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,23 @@ pub enum Request {
         service: String,
         /// The CPU that will process the session.
         cpu: u32,
+        /// Binds it to this client at once, as [`Request::Bind`] does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<SocketAddr>,
+    },
+    /// Binds a session to a client, instead of any that it was bound to. Where the service enforces
+    /// bindings, packets of others are refused from now on. Answered with [`Response::Done`].
+    Bind {
+        /// The SessionID.
+        session: String,
+        /// The client's address and port.
+        client: SocketAddr,
+    },
+    /// Binds a session to nobody. Where the service enforces bindings, packets are refused until it
+    /// is bound again. Answered with [`Response::Done`].
+    Unbind {
+        /// The SessionID.
+        session: String,
     },
     /// Mints a wire id in the slot of a session. Answered with [`Response::WireId`].
     Mint {
@@ -330,4 +347,7 @@ pub struct SessionRow {
     pub version: u64,
     /// Its wire ids; the first is the SessionID.
     pub wire_ids: Vec<String>,
+    /// The client that it is bound to.
+    #[serde(default)]
+    pub client: Option<SocketAddr>,
 }

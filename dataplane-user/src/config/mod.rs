@@ -207,6 +207,9 @@ pub struct Service {
     /// `deliver`: `"socket"` (through the kernel's stack) or `"af_xdp"` (to AF_XDP sockets, past the
     /// stack; see `docs/applications.md`); default `"socket"`.
     pub delivery: services::Delivery,
+    /// `binding`: `"ignore"` or `"enforce"`; default `"ignore"`. Whether a session's packets are
+    /// refused unless they come from the client that the application has bound it to.
+    pub enforces_binding: bool,
 }
 
 /// `[api]`: the Unix socket for applications and the command line.
@@ -308,6 +311,7 @@ impl Config {
             protocol: service.protocol,
             limits: service.limits,
             delivery: service.delivery,
+            enforces_binding: service.enforces_binding,
             cluster_seed: self.cluster.hash_seed,
         };
         (1..).zip(&self.services).map(row).collect()

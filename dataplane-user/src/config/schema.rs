@@ -41,6 +41,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "server_id_length",
             "config_id",
             "deliver",
+            "binding",
         ],
     ),
     one("api", &["socket", "mode"]),

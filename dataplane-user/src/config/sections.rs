@@ -141,6 +141,8 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let limits = limits::read(section, has_control_port);
     let choices = [Delivery::Socket, Delivery::AfXdp].map(|delivery| (delivery.name(), delivery));
     let delivery = section.or("deliver", Delivery::Socket, choice(&choices));
+    let bindings = [("ignore", false), ("enforce", true)];
+    let enforces_binding = section.or("binding", false, choice(&bindings));
     Some(Service {
         name: name?,
         address: SocketAddr::new(address?, port?),
@@ -148,6 +150,7 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         protocol: protocol?,
         limits: limits?,
         delivery: delivery?,
+        enforces_binding: enforces_binding?,
     })
 }
 

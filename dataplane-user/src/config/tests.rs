@@ -141,6 +141,7 @@ new_rate = 0
 control_rate = 200
 control_burst = 2000
 deliver = "af_xdp"
+binding = "enforce"
 [egress]
 interfaces = ["tun0", "eth1"]
 [fence]
@@ -165,6 +166,8 @@ path = "/s"
     let protocol = Protocol::Offset { offset: 255, length: 20, unknown_opens: true };
     assert_eq!(config.services[1].protocol, protocol);
     assert_eq!(config.services[1].delivery, Delivery::AfXdp);
+    let enforced: Vec<_> = config.services().iter().map(|row| row.enforces_binding).collect();
+    assert_eq!(enforced, [false, true]);
     let named = vec!["tun0".to_owned(), "eth1".to_owned()];
     assert_eq!(config.egress.interfaces, EgressInterfaces::Named(named));
     let control = Some(Rate { rate: 200, burst: 2_000 });

@@ -3,12 +3,13 @@
 use super::region::{Region, Shared};
 use aya::{Ebpf, maps::Map};
 use dataplane_ebpf::{
+    binding::BindingRow,
     limit::LIMITS,
     local::LocalRow,
     node::{LINKS, LinkRow, NODES, NodeRow},
     service::{SERVICE_ROWS, ServiceRow},
     slot::{SLOTS, SlotWord},
-    table::{Bucket, DetailRow, WAYS, buckets},
+    table::{BUCKET_BITS, Bucket, DetailRow, WAYS, buckets},
     tables::Tables,
     wire_id_row::WireIdRow,
     word::{MapWord, Word},
@@ -39,6 +40,11 @@ pub struct Memory {
     pub details: Region<DetailRow>,
     /// The wire id of each way of the session table.
     pub wire_ids: Region<WireIdRow>,
+    /// A row for each way of the session table, or one if no service enforces bindings.
+    pub bindings: Region<BindingRow>,
+    /// Buckets of the table of clients, then its stash; the smallest if no service enforces
+    /// bindings.
+    pub clients: Region<Bucket>,
     /// See [`NodeRow`]; the index is the node's.
     pub nodes: Region<NodeRow>,
     /// See [`LinkRow`].
@@ -61,6 +67,8 @@ impl Memory {
             sessions: Region::anonymous(buckets)?,
             details: Region::anonymous(buckets * WAYS)?,
             wire_ids: Region::anonymous(buckets * WAYS)?,
+            bindings: Region::anonymous(buckets * WAYS)?,
+            clients: Region::anonymous(buckets)?,
             nodes: Region::anonymous(NODES)?,
             links: Region::anonymous(LINKS)?,
             cpus: Region::anonymous(CPUS)?,
@@ -70,8 +78,9 @@ impl Memory {
     }
 
     /// The tables of a loaded object.
-    pub(super) fn of_maps(ebpf: &Ebpf, bucket_bits: u8) -> io::Result<Self> {
+    pub(super) fn of_maps(ebpf: &Ebpf, bucket_bits: u8, bindings: bool) -> io::Result<Self> {
         let buckets = buckets(bucket_bits) as usize;
+        let (binding_rows, client_buckets) = binding_sizes(bucket_bits, bindings);
         Ok(Self {
             local: map(ebpf, "LOCAL", 1)?,
             services: map(ebpf, "SERVICES", SERVICE_ROWS)?,
@@ -79,6 +88,8 @@ impl Memory {
             sessions: map(ebpf, "SESSIONS", buckets)?,
             details: map(ebpf, "DETAILS", buckets * WAYS)?,
             wire_ids: map(ebpf, "WIRE_IDS", buckets * WAYS)?,
+            bindings: map(ebpf, "BINDINGS", binding_rows as usize)?,
+            clients: map(ebpf, "CLIENTS", client_buckets as usize)?,
             nodes: map(ebpf, "NODES", NODES)?,
             links: map(ebpf, "LINKS", LINKS)?,
             cpus: map(ebpf, "CPU_LIST", CPUS)?,
@@ -96,6 +107,12 @@ impl Memory {
     pub fn set_jiffies(&self, jiffies: u64) {
         self.jiffies.store(jiffies, Ordering::Relaxed);
     }
+}
+
+/// Rows of the bindings and buckets of the clients, with or without a service that enforces them.
+pub(super) fn binding_sizes(bucket_bits: u8, bindings: bool) -> (u32, u32) {
+    let all = buckets(bucket_bits);
+    if bindings { (all * WAYS as u32, all) } else { (1, buckets(*BUCKET_BITS.start())) }
 }
 
 fn map<T: Shared>(ebpf: &Ebpf, name: &str, length: usize) -> io::Result<Region<T>> {
@@ -133,6 +150,14 @@ impl Tables for Memory {
 
     fn detail(&self, index: u32) -> Option<&DetailRow> {
         self.details.get(index as usize)
+    }
+
+    fn binding(&self, index: u32) -> Option<&BindingRow> {
+        self.bindings.get(index as usize)
+    }
+
+    fn clients(&self, bucket: u32) -> Option<&Bucket> {
+        self.clients.get(bucket as usize)
     }
 
     fn node(&self, node: u16) -> Option<&NodeRow> {

@@ -1,7 +1,9 @@
 //! The loaded programs and their tables: everything of the daemon that touches the kernel's side.
 
 pub mod attach;
+pub mod bindings;
 mod bpf;
+mod clients;
 pub mod clock;
 pub mod counters;
 pub mod egress;
@@ -33,6 +35,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
+use clients::ClientTable;
 use clock::{Jiffies, tick};
 use counters::Counters;
 use dataplane_ebpf::{
@@ -69,6 +72,8 @@ pub struct LoadOptions {
     pub cpus: Vec<u32>,
     /// Frames that each CPU's queue holds.
     pub queue: u32,
+    /// Whether a service enforces bindings to clients: that takes 64 bytes more for each wire id.
+    pub bindings: bool,
     /// Whether the program logs the verdict of every packet.
     pub log_packets: bool,
 }
@@ -164,6 +169,8 @@ pub struct Dataplane {
     pub memory: Memory,
     /// The session table's writer.
     pub sessions: SessionTable,
+    /// The writer of the table of clients.
+    clients: ClientTable,
     /// The counters.
     pub counters: Counters,
     /// Which packets were refused.
@@ -230,7 +237,7 @@ impl Dataplane {
             loader.map_max_entries("RANDOM", 1 << bits);
         }
         let mut ebpf = loader.load(bytes).map_err(privilege)?;
-        let memory = Memory::of_maps(&ebpf, bits)?;
+        let memory = Memory::of_maps(&ebpf, bits, options.bindings)?;
         let probe = Probe::of_maps(&ebpf)?;
         let counters = Counters::take(&mut ebpf)?;
         let is_new = !matches!(maps, Maps::Adopted(_));
@@ -265,9 +272,11 @@ impl Dataplane {
         selector.load()?;
         let losses = Losses::start(&mut ebpf, queues, is_new)?;
         let sessions = SessionTable::new(bits);
+        let clients = ClientTable::new(bits);
         let mut dataplane = Self {
             memory,
             sessions,
+            clients,
             counters,
             events,
             losses,

@@ -32,6 +32,8 @@ unsafe impl Shared for dataplane_ebpf::table::Bucket {}
 unsafe impl Shared for dataplane_ebpf::table::DetailRow {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::wire_id_row::WireIdRow {}
+// SAFETY: as above.
+unsafe impl Shared for dataplane_ebpf::binding::BindingRow {}
 // SAFETY: as above; the plain fields are written before the program is attached.
 unsafe impl Shared for dataplane_ebpf::node::NodeRow {}
 // SAFETY: as above; written once, before the first use.

@@ -66,6 +66,11 @@ impl Protocol {
         }
     }
 
+    /// Whether every reply names its session.
+    pub fn replies_name_session(self) -> bool {
+        self == Self::Native
+    }
+
     /// The length of the wire ids that the service's own side chooses, in bytes.
     pub fn id_length(self) -> usize {
         match self {
@@ -173,6 +178,8 @@ pub struct Service {
     pub limits: Limits,
     /// How they get to its application.
     pub delivery: Delivery,
+    /// Whether a session takes packets only from the client that it is bound to.
+    pub enforces_binding: bool,
     /// The cluster's hash seed.
     pub cluster_seed: u64,
 }
@@ -216,10 +223,14 @@ impl Service {
         if let Protocol::QuicLb { server_id_lengths: lengths, .. } = self.protocol {
             server_id_lengths[..lengths.len()].copy_from_slice(&lengths);
         }
-        let flags = match self.delivery {
+        let mut flags = match self.delivery {
             Delivery::AfXdp if kind == kind::DATA => flag::AF_XDP,
             _ => 0,
         };
+        // Whoever attaches again comes to the control port, and from anywhere.
+        if self.enforces_binding && kind == kind::DATA {
+            flags |= flag::ENFORCE_BINDING;
+        }
         let id_length = self.protocol.id_length();
         debug_assert!((ID_MIN..=ID_MAX).contains(&id_length));
         ServiceRow {

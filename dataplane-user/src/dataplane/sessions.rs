@@ -2,6 +2,7 @@
 
 use super::{grace::grace_period, memory::Memory};
 use dataplane_ebpf::{
+    binding::Binding,
     local::EPOCH_MAX,
     slot::SlotWord,
     table::{Entry, Found, Location, WAYS},
@@ -160,6 +161,10 @@ impl SessionTable {
         memory.detail(detail).expect("within the table").set_version(version, generation);
         if let Some(registered) = registered {
             memory.wire_ids.get(detail as usize).expect("within the table").set(registered);
+        }
+        if let Some(row) = memory.binding(detail) {
+            // The first change of its generation: no number is used up.
+            let _ = row.set(Binding::NONE, generation);
         }
         if bucket.insert(way, at.tag, entry.pack()).wrapped {
             // A reader might hold this way's words from 65,536 inserts ago.

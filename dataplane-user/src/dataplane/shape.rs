@@ -1,6 +1,6 @@
 //! What maps look like: those that the object wants, and those that the kernel has.
 
-use super::{LoadError, LoadOptions, bpf::MapInfo};
+use super::{LoadError, LoadOptions, bpf::MapInfo, memory::binding_sizes};
 use aya_obj::{EbpfSectionKind, Object, generated::bpf_map_type};
 use dataplane_ebpf::table::{WAYS, bits_for, buckets};
 use std::collections::BTreeMap;
@@ -34,11 +34,15 @@ pub enum Owner {
 
 /// The number of rows of the maps whose size the configuration decides.
 pub(super) fn sizes(options: &LoadOptions) -> Vec<(&'static str, u32)> {
-    let buckets = buckets(bits_for(options.sessions));
+    let bits = bits_for(options.sessions);
+    let buckets = buckets(bits);
+    let (bindings, clients) = binding_sizes(bits, options.bindings);
     vec![
         ("SESSIONS", buckets),
         ("DETAILS", buckets * WAYS as u32),
         ("WIRE_IDS", buckets * WAYS as u32),
+        ("BINDINGS", bindings),
+        ("CLIENTS", clients),
         // The kernel refuses more queues than it was built for CPUs.
         ("CPUS", options.cpus.iter().max().map_or(1, |last| last + 1)),
     ]

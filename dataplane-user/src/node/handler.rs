@@ -52,7 +52,17 @@ impl Node {
                 self.add_socket(service, *control, *cpu, fd.map(AsFd::as_fd))?;
                 Response::Done
             }
-            Request::Open { service, cpu } => Response::Opened(self.open(service, *cpu)?),
+            Request::Open { service, cpu, client } => {
+                Response::Opened(self.open(service, *cpu, *client)?)
+            }
+            Request::Bind { session, client } => {
+                self.bind(session, *client)?;
+                Response::Done
+            }
+            Request::Unbind { session } => {
+                self.unbind(session)?;
+                Response::Done
+            }
             Request::Mint { session } => Response::WireId(self.mint(session)?),
             Request::AddWireId { session, id, off_home } => {
                 self.add_wire_id(session, id, *off_home)?;

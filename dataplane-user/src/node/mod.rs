@@ -1,5 +1,6 @@
 //! One node: its data plane, its sessions, and what applications may ask of them.
 
+mod bindings;
 mod events;
 mod handler;
 mod ids;
@@ -30,6 +31,7 @@ use crate::{
     },
     egress::EgressFences,
 };
+use bindings::{Clients, checked};
 use dataplane_ebpf::{
     table::{Entry, Place},
     wire_id::{Key, WireId},
@@ -71,6 +73,7 @@ pub struct Node {
     cpus: Vec<u32>,
     services: Vec<Service>,
     sessions: Registry,
+    clients: Clients,
     revision: u32,
     /// The slots where this node mints ids.
     slots: Vec<u16>,
@@ -120,7 +123,7 @@ impl Node {
             parts;
         dataplane.set_placement(placement);
         dataplane.set_identity(index);
-        Self {
+        let mut node = Self {
             name,
             dataplane,
             fence,
@@ -132,10 +135,13 @@ impl Node {
             cpus,
             services,
             sessions,
+            clients: Clients::new(),
             revision: placement.revision().get(),
             slots: placement.slots_of(index).collect(),
             events: EventLog::new(jiffies),
-        }
+        };
+        node.recover_clients();
+        node
     }
 
     /// Renews the lease: the fence is open for its length from now on.
@@ -176,11 +182,18 @@ impl Node {
         Ok(self.dataplane.add_socket(index, control, cpu, address, socket)?)
     }
 
-    /// Opens a session: mints its id, gives it to a CPU, and publishes it.
-    pub fn open(&mut self, service: &str, cpu: u32) -> Result<OpenedSession, Refusal> {
+    /// Opens a session: mints its id, gives it to a CPU, binds it to a client if there is one, and
+    /// publishes it.
+    pub fn open(
+        &mut self,
+        service: &str,
+        cpu: u32,
+        client: Option<SocketAddr>,
+    ) -> Result<OpenedSession, Refusal> {
         let place = self.find_service(service)?;
         self.check_cpu(cpu)?;
         self.check_fence()?;
+        let client = client.map(checked).transpose()?;
         if self.slots.is_empty() {
             return Err(Refusal::NoSlots);
         }
@@ -195,8 +208,15 @@ impl Node {
                 Ok(()) => {
                     let id = SessionId::new(bytes);
                     let wire_ids = vec![bytes.to_vec()];
-                    let session = Session { service: place, cpu, slot, version, wire_ids };
+                    let session =
+                        Session { service: place, cpu, slot, version, wire_ids, client: None };
                     self.sessions.insert(id, session);
+                    if let Some(client) = client
+                        && let Err(error) = self.set_client(id, Some(client))
+                    {
+                        self.close(&id.to_string())?;
+                        return Err(error);
+                    }
                     return Ok(OpenedSession {
                         session: id.to_string(),
                         epoch: self.fence.epoch().get(),
@@ -214,7 +234,7 @@ impl Node {
     pub fn mint(&mut self, session: &str) -> Result<String, Refusal> {
         self.check_fence()?;
         let id = self.find_session(session)?;
-        let Session { service: place, cpu, slot, version, ref wire_ids } = self.sessions[&id];
+        let Session { service: place, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
         if wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(session.to_owned()));
         }
@@ -228,6 +248,7 @@ impl Node {
                 Ok(()) => {
                     let text = hex(&bytes);
                     self.session_mut(id).wire_ids.push(bytes);
+                    self.publish_client(id, key);
                     return Ok(text);
                 }
                 Err(InsertError::Taken) => {}
@@ -246,7 +267,7 @@ impl Node {
     ) -> Result<(), Refusal> {
         self.check_fence()?;
         let id = self.find_session(session)?;
-        let Session { service, cpu, slot, version, ref wire_ids } = self.sessions[&id];
+        let Session { service, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
         if wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(session.to_owned()));
         }
@@ -259,6 +280,7 @@ impl Node {
         let entry = self.local_entry(cpu);
         self.register(service, &bytes, key, entry, version.get(), home)?;
         self.session_mut(id).wire_ids.push(bytes);
+        self.publish_client(id, key);
         Ok(())
     }
 
@@ -332,6 +354,7 @@ impl Node {
 
     /// The SessionID goes first: a successor of this daemon ends a session without one.
     fn end(&mut self, id: SessionId) {
+        self.leave_client(id);
         let session = self.sessions.remove(&id).expect("just found");
         for bytes in &session.wire_ids {
             let key = self.key(session.service, bytes).expect("it was registered");

@@ -48,7 +48,8 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
         match (session_id(known), place(&known.registered), StateVersion::new(known.version)) {
             (Some(id), Some(service), version) => {
                 let (slot, wire_ids) = (known.key.slot, vec![id.bytes().to_vec()]);
-                let session = Session { service, cpu: cpu.into(), slot, version, wire_ids };
+                let session =
+                    Session { service, cpu: cpu.into(), slot, version, wire_ids, client: None };
                 sessions.push((id, session));
             }
             _ => others.push((*known, cpu)),

@@ -5,6 +5,7 @@ use crate::dataplane::{
     losses::LossError, sessions::InsertError, sockets::SocketError, xsk::XskError,
 };
 use aya::maps::MapError;
+use std::net::SocketAddr;
 use thiserror::Error;
 
 /// Why an application's request was refused. Nothing has changed then.
@@ -81,6 +82,9 @@ pub enum Refusal {
     /// No such off-home row.
     #[error("there is no off-home row for {0}")]
     NoRow(String),
+    /// No client can have this address.
+    #[error("{0} is no address and port of a client")]
+    NoClient(SocketAddr),
     /// The session has as many wire ids as one may have.
     #[error("session {0} has {WIRE_IDS} wire ids, as many as one may have")]
     TooManyIds(String),

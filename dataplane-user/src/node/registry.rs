@@ -1,7 +1,7 @@
 //! The sessions that this node owns, and what it needs of them besides the table.
 
 use ownership::{SessionId, StateVersion};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 /// A session of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Session {
     pub version: StateVersion,
     /// Its wire ids; the first is the SessionID.
     pub wire_ids: Vec<Vec<u8>>,
+    /// The client that it is bound to.
+    pub client: Option<SocketAddr>,
 }
 
 /// The most wire ids that one session can have.

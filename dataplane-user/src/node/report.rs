@@ -88,6 +88,7 @@ impl Node {
             slot: session.slot,
             version: session.version.get(),
             wire_ids: session.wire_ids.iter().map(|id| hex(id)).collect(),
+            client: session.client,
         }
     }
 }
@@ -109,7 +110,7 @@ fn page(rows: impl Iterator<Item = SessionRow>) -> Vec<SessionRow> {
         let more = room > 0;
         // The keys and numbers around the ids take less than this.
         let ids = row.wire_ids.iter().map(|id| id.len() + 3).sum::<usize>();
-        room = room.saturating_sub(160 + row.service.len() + ids);
+        room = room.saturating_sub(220 + row.service.len() + ids);
         more
     })
     .collect()
@@ -147,6 +148,7 @@ mod tests {
             slot,
             version: u64::MAX,
             wire_ids: vec!["01".repeat(20); wire_ids],
+            client: Some("[2001:db8::1234:5678:9abc:def0]:65535".parse().expect("an address")),
         })
     }
 

@@ -3,9 +3,11 @@
 //!
 //! [`tables`] is the node that they arrive at, [`packet`] makes frames, [`from_clients`],
 //! [`from_nodes`], [`from_protocols`] and [`icmp`] are the packets, [`af_xdp`] those for a service that
-//! AF_XDP sockets serve, [`replies`] what goes the other way.
+//! AF_XDP sockets serve, [`replies`] what goes the other way; [`bound`] has both for services that
+//! enforce bindings.
 
 pub mod af_xdp;
+pub mod bound;
 pub mod from_clients;
 pub mod from_nodes;
 pub mod from_protocols;

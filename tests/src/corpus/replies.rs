@@ -7,6 +7,7 @@ use dataplane_ebpf::service::ENCAP_PORT;
 use dataplane_ebpf::verdict::Egress;
 use dataplane_user::dataplane::services::{Protocol, Service};
 
+use super::bound;
 use super::from_clients::{client, mapped};
 use super::packet::Packet;
 use super::payload;
@@ -33,7 +34,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn new(name: impl Into<String>, packet: &Packet, service: u16, egress: Egress) -> Self {
+    /// A packet that is sent while all is well.
+    pub fn new(name: impl Into<String>, packet: &Packet, service: u16, egress: Egress) -> Self {
         Self {
             name: name.into(),
             frame: packet.frame(),
@@ -45,12 +47,22 @@ impl Reply {
         }
     }
 
-    fn typical(self) -> Self {
+    /// The same, to be tried cut short too.
+    #[must_use]
+    pub fn typical(self) -> Self {
         Self { typical: true, ..self }
     }
 
-    fn when(self, state: State) -> Self {
+    /// The same in another condition of the node.
+    #[must_use]
+    pub fn when(self, state: State) -> Self {
         Self { state, ..self }
+    }
+
+    /// The same with more of a name.
+    #[must_use]
+    pub fn named(self, more: &str) -> Self {
+        Self { name: format!("{}, {more}", self.name), ..self }
     }
 }
 
@@ -74,6 +86,7 @@ pub fn cases(underlay: Family, family: Family) -> Vec<Reply> {
     for case in &mut cases {
         case.name = format!("reply {family:?}: {}", case.name);
     }
+    cases.extend(bound::replies(family));
     cases
 }
 

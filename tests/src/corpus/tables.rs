@@ -17,6 +17,7 @@ use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Rate, Serv
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
 use ownership::NodeIndex;
 
+use super::bound;
 use super::from_clients::client;
 use crate::address::{Family, vip};
 
@@ -205,6 +206,7 @@ pub fn services(family: Family) -> [Service; 8] {
             protocol,
             limits: Limits { new: Some(RATE), control: Some(RATE) },
             delivery: Delivery::Socket,
+            enforces_binding: false,
             cluster_seed: 7,
         };
         index += 1;
@@ -227,6 +229,7 @@ pub fn af_xdp_service(family: Family) -> Service {
         protocol: Protocol::Native,
         limits: Limits::default(),
         delivery: Delivery::AfXdp,
+        enforces_binding: false,
         cluster_seed: 7,
     }
 }
@@ -275,12 +278,15 @@ pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
         sessions: SESSIONS,
         cpus: vec![0],
         queue: 192,
+        bindings: true,
         log_packets: false,
     };
     let mut dataplane = Dataplane::load(options).context("loading the programs")?;
     let mut services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
     services.extend(Family::ALL.map(af_xdp_service));
-    let (seed, rows) = rows(&services, underlay(family, SELF))?;
+    let bound = Family::ALL.into_iter().flat_map(bound::services);
+    let all: Vec<_> = services.iter().cloned().chain(bound).collect();
+    let (seed, rows) = rows(&all, underlay(family, SELF))?;
     dataplane.set_services(seed, &rows);
     for (link, (ifindex, mtu)) in
         [(interfaces[0], MTU), (interfaces[0], 90), (interfaces[1], MTU)].into_iter().enumerate()
@@ -317,6 +323,7 @@ pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
     }
     dataplane.memory.set_jiffies(JIFFIES);
     State::Ready.apply(&dataplane);
+    Family::ALL.into_iter().try_for_each(|family| bound::fill(&mut dataplane, family))?;
     Ok(dataplane)
 }
 
