@@ -18,10 +18,11 @@ Loss, LOSS_SLOTS {
     CpuQueueMemory = 1 => "cpu-queue-memory",
     /// The kernel could not put the packet into a CPU's queue: most often its headroom is too small.
     CpuQueueRefused = 2 => "cpu-queue-refused",
-    /// The kernel could not hand the packet to the interface that leads to another node.
+    /// The interface that leads to another node is down, or can take no packets from XDP.
     InterfaceRefused = 3 => "interface-refused",
-    /// The queue of the interface that leads to another node was full.
-    InterfaceQueueFull = 4 => "interface-queue-full",
+    /// The driver of the interface that leads to another node dropped the packet: most often because
+    /// its queue was full.
+    InterfaceDropped = 4 => "interface-dropped",
     /// The driver could not send the packet back through the interface on which it arrived.
     NotSentBack = 5 => "not-sent-back",
     /// The AF_XDP socket could not take the packet: its ring was full, or its application had given it

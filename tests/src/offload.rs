@@ -40,6 +40,11 @@ pub fn gro_on(namespace: &Namespace, link: &str) -> Result<()> {
     set(namespace, link, SET_GRO, true).with_context(|| format!("turning GRO on on {link}"))
 }
 
+/// Turns it off: a veth without an XDP program then takes no frames from XDP at all.
+pub fn gro_off(namespace: &Namespace, link: &str) -> Result<()> {
+    set(namespace, link, SET_GRO, false).with_context(|| format!("turning GRO off on {link}"))
+}
+
 fn set(namespace: &Namespace, link: &str, command: u32, on: bool) -> Result<()> {
     let socket = namespace.run(|| UdpSocket::bind("[::]:0")).context("opening a socket")?;
     let mut value = Value { command, data: on.into() };

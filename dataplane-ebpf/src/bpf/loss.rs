@@ -72,7 +72,7 @@ pub fn redirect_err(ctx: RawTracePointContext) -> Option<()> {
 pub fn devmap_xmit(ctx: RawTracePointContext) -> Option<()> {
     let drops = ctx.arg::<i32>(3);
     if drops > 0 && is_our_interface(OURS.get(0)?, ctx.arg(0))? {
-        count(Loss::InterfaceQueueFull, drops as u32);
+        count(Loss::InterfaceDropped, drops as u32);
     }
     Some(())
 }
