@@ -161,7 +161,7 @@ Admission, ADMISSION_SLOTS {
     NoSocket = 7 => "no-socket",
     /// The program's own tables are not filled yet: dropped.
     NotReady = 8 => "not-ready",
-    /// The checksum is wrong: dropped. (By AF_XDP receivers; for sockets the kernel counts it.)
+    /// The checksum is wrong, as AF_XDP receivers see it (for sockets the kernel counts it): dropped.
     BadChecksum = 9 => "bad-checksum",
 }
 }

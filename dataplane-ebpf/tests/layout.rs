@@ -3,13 +3,14 @@
 mod property;
 
 use dataplane_ebpf::{
+    binding::{Binding, BindingRow, Seat},
     local::{EPOCH_MAX, Fence, Identity, LocalRow},
     node::{Address, NextHop, NodeRow},
     service::{find_seed, row_index},
     shim::{HOPS, SHIM, Shim},
     slot::{REVISION_MAX, SlotWord},
     table::{Bucket, DetailRow, Entry, Found, Location, Place, WAYS, bits_for, buckets},
-    verdict::{ADMISSION_SLOTS, Admission, VERDICT_SLOTS, Verdict},
+    verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
     word::MapWord,
 };
 use property::config;
@@ -38,6 +39,28 @@ proptest! {
         let entry = Entry { place, epoch };
         prop_assert!(entry.pack() < 1 << 48);
         prop_assert_eq!(Entry::unpack(entry.pack()), Some(entry));
+    }
+
+    #[test]
+    fn a_binding_is_read_as_it_was_written_in_its_generation_and_no_other(
+        bindings in vec(any::<([u8; 16], u16)>(), 1..4), generation: u16, other: u16,
+    ) {
+        let row = BindingRow::from_words([(); 4].map(|()| MapWord::new(0)));
+        for (address, port) in bindings {
+            let binding = Binding { address: Address::from_bytes(address), port };
+            prop_assert!(!row.set(binding, generation));
+            prop_assert_eq!(row.get(generation), Some(binding));
+            prop_assert!(other == generation || row.get(other).is_none());
+        }
+    }
+
+    #[test]
+    fn a_seat_fits_an_entry_and_unpacks_to_what_was_packed(
+        detail in 0..1_u32 << 31, generation: u16,
+    ) {
+        let seat = Seat { detail, generation };
+        prop_assert!(seat.pack() < 1 << 48);
+        prop_assert_eq!(Seat::unpack(seat.pack()), seat);
     }
 
     #[test]
@@ -334,10 +357,44 @@ fn admissions_keep_their_codes_and_names() {
 }
 
 #[test]
+fn what_becomes_of_replies_keeps_its_codes_and_names() {
+    let names: Vec<_> = Egress::ALL.iter().map(|egress| egress.name()).collect();
+    let known = [
+        "other",
+        "passed",
+        "shut",
+        "not-owner",
+        "no-session",
+        "old-epoch",
+        "torn",
+        "no-wire-id",
+        "mixed-sessions",
+        "unreadable",
+        "not-ready",
+    ];
+    assert_eq!(names[..known.len()], known);
+    let unique: HashSet<_> = names.iter().collect();
+    assert_eq!(unique.len(), names.len());
+    assert!(names.len() <= EGRESS_SLOTS);
+}
+
+#[test]
+fn the_numbers_of_a_bindings_changes_are_used_up_after_4096() {
+    let row = BindingRow::from_words([(); 4].map(|()| MapWord::new(0)));
+    for _ in 0..2 {
+        for change in 0..4096 {
+            // The first change of a generation has the number 0.
+            assert_eq!(row.set(Binding::NONE, 5), change == 4095, "{change}");
+        }
+    }
+}
+
+#[test]
 fn every_verdict_explains_itself_in_one_sentence() {
     let texts = Verdict::ALL.iter().map(|verdict| (verdict.name(), verdict.explanation()));
     let more = Admission::ALL.iter().map(|admission| (admission.name(), admission.explanation()));
-    for (name, text) in texts.chain(more) {
+    let replies = Egress::ALL.iter().map(|egress| (egress.name(), egress.explanation()));
+    for (name, text) in texts.chain(more).chain(replies) {
         assert!(text.trim().ends_with('.'), "{name}: {text}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
     }

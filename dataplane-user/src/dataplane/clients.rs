@@ -181,3 +181,101 @@ fn places(at: &Location) -> impl Iterator<Item = (Option<Level>, u32)> {
     ]
     .into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The smallest table: 16 buckets and 4 of stash.
+    const BITS: u8 = 4;
+
+    /// Hashes of which many share their first bucket.
+    fn crowded(number: u64) -> u64 {
+        let tag = (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d) & ((1 << 47) - 1);
+        [3, 4, 11][number as usize % 3] << (64 - BITS) | tag
+    }
+
+    fn seat(number: u64) -> Seat {
+        Seat { detail: number as u32 * 7, generation: number as u16 }
+    }
+
+    fn found(memory: &Memory, hash: u64) -> Option<Seat> {
+        match lookup_in(|bucket| memory.clients(bucket), hash, BITS) {
+            Lookup::Hit { bits, .. } => Some(Seat::unpack(bits)),
+            Lookup::Torn | Lookup::Miss => None,
+        }
+    }
+
+    fn check(memory: &Memory, expected: &BTreeMap<u64, Seat>) {
+        for number in 0..40 {
+            let hash = crowded(number);
+            assert_eq!(found(memory, hash), expected.get(&hash).copied(), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_found_until_it_is_removed_and_leaves_no_flag_behind() {
+        let memory = Memory::anonymous(BITS).unwrap();
+        let mut table = ClientTable::new(BITS);
+        let mut expected = BTreeMap::new();
+        for round in 0..4 {
+            for number in 0..24 {
+                let (hash, seat) = (crowded(number), seat(number + round));
+                table.set(&memory, hash, seat).unwrap();
+                expected.insert(hash, seat);
+                check(&memory, &expected);
+            }
+            assert_eq!(table.entries, 24);
+            assert!(!table.overflows.is_empty(), "three buckets do not hold 24");
+            for number in (0..24).rev() {
+                table.remove(&memory, crowded(number));
+                expected.remove(&crowded(number));
+                check(&memory, &expected);
+            }
+            table.remove(&memory, crowded(0));
+            let flags = (0..buckets(BITS)).map(|index| memory.clients(index).unwrap().overflows());
+            assert!(table.entries == 0 && flags.into_iter().all(|flags| flags == [false; 2]));
+        }
+    }
+
+    #[test]
+    fn a_table_that_another_daemon_has_left_is_put_right() {
+        let memory = Memory::anonymous(BITS).unwrap();
+        let mut table = ClientTable::new(BITS);
+        for number in 0..24 {
+            table.set(&memory, crowded(number), seat(number)).unwrap();
+        }
+        // Killed in the middle: flags are wrong, some clients are others' by now, some are missing.
+        for index in 0..1 << BITS {
+            memory.clients(index).unwrap().set_second(index % 2 == 0);
+        }
+        let wanted: Vec<_> = (6..30)
+            .map(|number| (crowded(number), seat(if number < 12 { number + 100 } else { number })))
+            .collect();
+        let mut next = ClientTable::new(BITS);
+        next.recover(&memory, &wanted);
+        let mut expected: BTreeMap<u64, Seat> = wanted.into_iter().collect();
+        check(&memory, &expected);
+        assert_eq!(next.entries, 24);
+        for number in 6..30 {
+            next.remove(&memory, crowded(number));
+            expected.remove(&crowded(number));
+            check(&memory, &expected);
+        }
+        assert!(next.entries == 0 && next.overflows.is_empty());
+    }
+
+    #[test]
+    fn a_client_with_two_sessions_keeps_the_one_that_the_table_leads_to() {
+        let memory = Memory::anonymous(BITS).unwrap();
+        let mut table = ClientTable::new(BITS);
+        table.set(&memory, crowded(1), seat(2)).unwrap();
+        let wanted = [seat(1), seat(2), seat(3)].map(|seat| (crowded(1), seat));
+        table.recover(&memory, &wanted);
+        assert_eq!((found(&memory, crowded(1)), table.entries), (Some(seat(2)), 1));
+        table.remove(&memory, crowded(1));
+        table.recover(&memory, &wanted);
+        assert_eq!((found(&memory, crowded(1)), table.entries), (Some(seat(1)), 1));
+    }
+}
