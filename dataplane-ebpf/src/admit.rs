@@ -8,6 +8,7 @@ use crate::{
     dissect::{Dissected, Payload, dissect},
     frame::Frame,
     local::LocalRow,
+    marker::is_marker,
     node::Address,
     parse::UDP,
     service::{ServiceRow, kind},
@@ -63,7 +64,11 @@ pub fn admit<T: Tables>(arrived: &Arrived, tables: &T) -> Admit {
     if length < UDP {
         return service.drop(Admission::NoWireId);
     }
-    let Arrived { frame, source, .. } = *arrived;
+    let Arrived { frame, source, cpu, .. } = *arrived;
+    let nonce = local.nonce();
+    if nonce[0] != 0 && is_marker(frame, UDP, length - UDP, nonce) {
+        return service.pass(Admission::Marker, cpu);
+    }
     let payload = Payload { frame, start: UDP, length: length - UDP };
     let Some(Dissected { id, opens }) = dissect(payload, source, service) else {
         return service.drop(Admission::NoWireId);
@@ -93,7 +98,11 @@ fn admit_key<T: Tables>(
     if slot.has_rows() {
         match lookup(tables, key.hash, identity.bucket_bits) {
             Lookup::Hit { bits, .. } => {
-                let Some(Entry { place: Place::Local { cpu }, epoch }) = Entry::unpack(bits) else {
+                // What is held now may have been sent here before: it waited in the queue, and
+                // is the application's still.
+                let Some(Entry { place: Place::Local { cpu } | Place::Hold { cpu }, epoch }) =
+                    Entry::unpack(bits)
+                else {
                     return service.drop(Admission::NotOwner);
                 };
                 if epoch != fence.epoch() {

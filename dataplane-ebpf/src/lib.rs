@@ -7,8 +7,9 @@
 //!
 //! A packet's way: [`parse`] finds the UDP datagram, [`service`] the service, [`dissect`] the wire
 //! id, [`wire_id`] its slot and key, [`slot`] and [`table`] the owner; [`route`] puts them together
-//! and says what to do, [`encap`] writes the head of a packet for another node, [`admit`] checks once
-//! more at the end of the queue, and [`egress`] checks what goes back. What routers say about a service's
+//! and says what to do, [`encap`] writes the head of a packet for another node, [`hold`] keeps one of
+//! a session on its way, [`admit`] checks once more at the end of the queue, where a [`marker`] shows
+//! that nothing is left in it, and [`egress`] checks what goes back. What routers say about a service's
 //! packets is steered like them, and [`answer`] tells a client when its own were too big.
 //! [`xsk`] is what AF_XDP needs besides.
 
@@ -25,10 +26,13 @@ pub mod egress;
 pub mod encap;
 pub mod event;
 pub mod frame;
+pub mod hold;
 mod icmp;
+pub mod inject;
 pub mod limit;
 pub mod local;
 pub mod loss;
+pub mod marker;
 pub mod node;
 pub mod parse;
 pub mod route;

@@ -63,7 +63,9 @@ pub struct LocalRow {
     /// See [`LocalRow::identity`].
     identity: MapWord,
     service_seed: MapWord,
-    _reserved: [u64; 4],
+    /// See [`LocalRow::nonce`].
+    nonce: [MapWord; 2],
+    _reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<LocalRow>() == 64);
@@ -87,7 +89,8 @@ impl LocalRow {
             exact_deadline: MapWord::new(0),
             identity: MapWord::new(0),
             service_seed: MapWord::new(0),
-            _reserved: [0; 4],
+            nonce: [const { MapWord::new(0) }; 2],
+            _reserved: [0; 2],
         }
     }
 
@@ -138,5 +141,20 @@ impl LocalRow {
     /// Sets the multiplier of the service lookup.
     pub fn set_service_seed(&self, seed: u64) {
         self.service_seed.store(seed);
+    }
+
+    /// What a marker must carry (see [`crate::marker`]): 128 bits that nobody can guess, of which
+    /// the first word is 0 while no marker is on its way.
+    #[inline(always)]
+    pub fn nonce(&self) -> [u64; 2] {
+        [self.nonce[0].load(), self.nonce[1].load()]
+    }
+
+    /// Sets what a marker must carry; a first word of 0 admits none.
+    pub fn set_nonce(&self, nonce: [u64; 2]) {
+        // A marker is refused in between: whoever sends one sends it again.
+        self.nonce[0].store(0);
+        self.nonce[1].store(nonce[1]);
+        self.nonce[0].store(nonce[0]);
     }
 }

@@ -13,6 +13,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 /// VLAN tags that are followed.
 pub const VLAN_TAGS: usize = 2;
 
+/// Length of a VLAN tag.
+pub const VLAN_TAG: usize = 4;
+
 /// IPv6 extension headers that are followed.
 pub const EXTENSION_HEADERS: usize = 4;
 

@@ -53,6 +53,8 @@ pub enum Action {
     },
     /// Send it to another node.
     Forward(Forward),
+    /// Keep it in the hold ring; see [`crate::hold`].
+    Hold,
 }
 
 /// A packet on its way through the decision.
@@ -215,10 +217,12 @@ impl<T: Tables> Packet<'_, T> {
                     let Some(entry) = Entry::unpack(bits) else {
                         return self.reject(Verdict::EntryTorn);
                     };
-                    return match entry.place {
-                        Place::Local { cpu } => self.local(cpu, entry.epoch, detail, generation),
-                        Place::Remote { node } => self.row(node, detail, generation),
+                    let (cpu, is_held) = match entry.place {
+                        Place::Local { cpu } => (cpu, false),
+                        Place::Hold { cpu } => (cpu, true),
+                        Place::Remote { node } => return self.row(node, detail, generation),
                     };
+                    return self.here(cpu, is_held, entry.epoch, detail, generation);
                 }
                 Lookup::Torn => return self.reject(Verdict::EntryTorn),
                 Lookup::Miss => {}
@@ -227,35 +231,15 @@ impl<T: Tables> Packet<'_, T> {
         if self.slot.owner() == self.identity.node { self.unknown() } else { self.away() }
     }
 
-    /// The session table says that this node owns the session.
+    /// The session table says that the session is this node's, or on its way from here or to here.
+    /// To hold a packet is not to deliver it: that needs no lease.
     #[inline(always)]
-    fn local(&self, cpu: u16, epoch: u32, detail: u32, generation: u16) -> Decision {
+    fn here(&self, cpu: u16, is_held: bool, epoch: u32, detail: u32, generation: u16) -> Decision {
         let fence = self.local.fence();
-        if let Some(shim) = self.shim {
-            let known = shim.epoch.get();
-            if known != 0 && known != fence.epoch() {
-                return self.reject(if known < fence.epoch() {
-                    Verdict::ShimEpochOld
-                } else {
-                    Verdict::ShimEpochNew
-                });
-            }
-            let theirs = shim.version.get();
-            if theirs != 0 {
-                let ours = self.tables.detail(detail).and_then(|row| row.version(generation));
-                let Some(ours) = ours else {
-                    return self.reject(Verdict::EntryTorn);
-                };
-                if theirs != ours {
-                    return self.reject(if theirs < ours {
-                        Verdict::ShimVersionOld
-                    } else {
-                        Verdict::ShimVersionNew
-                    });
-                }
-            }
+        if let Some(refused) = self.stale(detail, generation) {
+            return self.reject(refused);
         }
-        if !fence.is_open(self.tables.jiffies()) {
+        if !is_held && !fence.is_open(self.tables.jiffies()) {
             return self.reject(Verdict::FenceShut);
         }
         if epoch != fence.epoch() {
@@ -264,8 +248,14 @@ impl<T: Tables> Packet<'_, T> {
         if self.service.kind == kind::CONTROL && !self.is_within_limit() {
             return self.reject(Verdict::RateLimited);
         }
-        if let Some(verdict) = self.check_binding(detail, generation) {
+        // A session that comes here from another node is bound when it has arrived.
+        if let Some(verdict) = self.check_binding(detail, generation)
+            && !(is_held && matches!(verdict, Verdict::Unbound))
+        {
             return self.reject(verdict);
+        }
+        if is_held {
+            return self.decision(Verdict::Held, Action::Hold);
         }
         self.deliver(Verdict::Local, cpu as u32)
     }
@@ -283,6 +273,28 @@ impl<T: Tables> Packet<'_, T> {
             Some(_) => Some(Verdict::TransportOld),
             None => Some(Verdict::EntryTorn),
         }
+    }
+
+    /// What makes a forwarded packet stale, or too new, for a session of this node.
+    #[inline(always)]
+    fn stale(&self, detail: u32, generation: u16) -> Option<Verdict> {
+        let shim = self.shim?;
+        let (known, ours) = (shim.epoch.get(), self.local.fence().epoch());
+        if known != 0 && known != ours {
+            let old = known < ours;
+            return Some(if old { Verdict::ShimEpochOld } else { Verdict::ShimEpochNew });
+        }
+        let theirs = shim.version.get();
+        if theirs == 0 {
+            return None;
+        }
+        let Some(ours) = self.tables.detail(detail).and_then(|row| row.version(generation)) else {
+            return Some(Verdict::EntryTorn);
+        };
+        if theirs == ours {
+            return None;
+        }
+        Some(if theirs < ours { Verdict::ShimVersionOld } else { Verdict::ShimVersionNew })
     }
 
     /// The session table says that another node owns the session.

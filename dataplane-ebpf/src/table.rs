@@ -48,10 +48,17 @@ pub enum Place {
         /// The node index.
         node: u16,
     },
+    /// On its way from this node or to it: what comes is held. What was on its way to this CPU
+    /// before is still delivered.
+    Hold {
+        /// The CPU number.
+        cpu: u16,
+    },
 }
 
 const KIND_LOCAL: u64 = 1;
 const KIND_REMOTE: u64 = 2;
+const KIND_HOLD: u64 = 3;
 
 impl Entry {
     /// The entry in 48 bits: kind 0–1, target 2–17, epoch 18–41, zero above.
@@ -60,6 +67,7 @@ impl Entry {
         let (kind, target) = match self.place {
             Place::Local { cpu } => (KIND_LOCAL, cpu),
             Place::Remote { node } => (KIND_REMOTE, node),
+            Place::Hold { cpu } => (KIND_HOLD, cpu),
         };
         kind | (target as u64) << 2 | ((self.epoch & crate::local::EPOCH_MAX) as u64) << 18
     }
@@ -72,6 +80,7 @@ impl Entry {
         match bits & 3 {
             KIND_LOCAL => Some(Self { place: Place::Local { cpu: target }, epoch }),
             KIND_REMOTE => Some(Self { place: Place::Remote { node: target }, epoch }),
+            KIND_HOLD => Some(Self { place: Place::Hold { cpu: target }, epoch }),
             _ => None,
         }
     }

@@ -136,6 +136,12 @@ Verdict, VERDICT_SLOTS {
     TransportOld = 37 => "transport-old",
     /// Its session is bound to no client at present: one has to attach again first.
     Unbound = 38 => "unbound",
+    /// Its session is on its way to another node or from it: kept, to be delivered there or here.
+    Held = 39 => "held",
+    /// Its session is on its way, and the hold ring has no room: dropped.
+    HoldFull = 40 => "hold-full",
+    /// Its session is on its way, and the packet is too long for the hold ring: dropped.
+    HoldTooLong = 41 => "hold-too-long",
 }
 }
 
@@ -163,6 +169,8 @@ Admission, ADMISSION_SLOTS {
     NotReady = 8 => "not-ready",
     /// The checksum is wrong, as AF_XDP receivers see it (for sockets the kernel counts it): dropped.
     BadChecksum = 9 => "bad-checksum",
+    /// A marker of the daemon, which shows that what was in the queue before it has been read.
+    Marker = 10 => "marker",
 }
 }
 
@@ -228,7 +236,7 @@ impl Egress {
 impl Admission {
     /// Whether the datagram was dropped.
     pub const fn is_reject(self) -> bool {
-        !matches!(self, Self::Delivered | Self::DeliveredNew | Self::WrongCpu)
+        !matches!(self, Self::Delivered | Self::DeliveredNew | Self::WrongCpu | Self::Marker)
     }
 
     /// How grave a drop is.
@@ -250,7 +258,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the packet was refused: neither passed, nor delivered, nor forwarded.
+    /// Whether the packet was refused: neither passed, nor delivered, nor forwarded, nor held.
     pub const fn is_reject(self) -> bool {
         !matches!(
             self,
@@ -263,6 +271,7 @@ impl Verdict {
                 | Self::IcmpLocal
                 | Self::IcmpForward
                 | Self::IcmpUnknown
+                | Self::Held
         )
     }
 }

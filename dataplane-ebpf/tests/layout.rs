@@ -4,13 +4,17 @@ mod property;
 
 use dataplane_ebpf::{
     binding::{Binding, BindingRow, Seat},
+    frame::Frame,
+    hold::{CLASSES, HELD_MAX, HeldHeader},
     local::{EPOCH_MAX, Fence, Identity, LocalRow},
     node::{Address, NextHop, NodeRow},
+    parse::Datagram,
     service::{find_seed, row_index},
     shim::{HOPS, SHIM, Shim},
     slot::{REVISION_MAX, SlotWord},
     table::{Bucket, DetailRow, Entry, Found, Location, Place, WAYS, bits_for, buckets},
     verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
+    wire_id::Key,
     word::MapWord,
 };
 use property::config;
@@ -28,6 +32,7 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         any::<u16>().prop_map(|cpu| Place::Local { cpu }),
         any::<u16>().prop_map(|node| Place::Remote { node }),
+        any::<u16>().prop_map(|cpu| Place::Hold { cpu }),
     ]
 }
 
@@ -64,8 +69,42 @@ proptest! {
     }
 
     #[test]
-    fn bits_without_a_kind_are_no_entry(bits: u64, kind in prop_oneof![Just(0_u64), Just(3)]) {
-        prop_assert_eq!(Entry::unpack(bits << 2 | kind), None);
+    fn a_held_packet_keeps_what_the_client_sent_and_fits_a_record_of_little_more(
+        tags in 0_usize..3, ip_length in 28_usize..HELD_MAX, forwarded: bool, hash: u64, version: u64,
+        slot: u16, service: u16, ingress: u32,
+    ) {
+        // Behind outer headers and the shim, if another node has forwarded it.
+        let ip = if forwarded { 14 + 20 + 8 + SHIM } else { 14 + 4 * tags };
+        let mut frame = vec![0; ip + ip_length];
+        if forwarded {
+            frame[ip - SHIM..ip].copy_from_slice(
+                Shim::new(2, 1, 1, 1, version, false).words().map(u64::to_ne_bytes).as_flattened(),
+            );
+        }
+        let datagram = Datagram { ip, ip_length, ..Datagram::NONE };
+        let (header, start) = HeldHeader::of(
+            &Frame::new(&frame), &datagram, Key { hash, slot }, service, ingress,
+        ).expect("the frame is whole");
+        prop_assert_eq!(start + header.ip as usize, ip);
+        prop_assert_eq!(start + header.length as usize, ip + ip_length);
+        prop_assert!(header.ip >= 14 && (!forwarded || header.ip == 14));
+        let length = header.length as usize;
+        if let Some(&class) = CLASSES.iter().find(|&&class| class >= length) {
+            prop_assert!(class <= 128 || class < 2 * length);
+        } else {
+            prop_assert!(length > HELD_MAX);
+        }
+        prop_assert_eq!(
+            (header.hash, header.slot, header.service, header.ingress),
+            (hash, slot, service, ingress)
+        );
+        let known = if forwarded { (2, version) } else { (HOPS, 0) };
+        prop_assert_eq!((header.hops, header.version), known);
+    }
+
+    #[test]
+    fn bits_without_a_kind_are_no_entry(bits: u64) {
+        prop_assert_eq!(Entry::unpack(bits << 2), None);
     }
 
     #[test]

@@ -490,6 +490,7 @@ fn load_options(config: &Config, log_packets: bool) -> LoadOptions {
         cpus: config.sessions.cpus.clone(),
         queue: config.sessions.queue,
         bindings: config.services.iter().any(|service| service.enforces_binding),
+        hold_ring: config.hold.ring,
         log_packets,
     }
 }

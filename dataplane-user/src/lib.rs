@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod egress;
+pub mod hold;
 pub mod neighbours;
 pub mod node;
 pub mod pins;

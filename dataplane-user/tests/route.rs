@@ -176,6 +176,7 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         (0..2_u16).prop_map(|cpu| Place::Local { cpu }),
         (1..=NODES).prop_map(|node| Place::Remote { node }),
+        (0..2_u16).prop_map(|cpu| Place::Hold { cpu }),
     ]
 }
 
@@ -223,7 +224,10 @@ proptest! {
         let (last, forwards) = way.steps.split_last().expect("at least one step");
         prop_assert!(forwards.len() <= HOPS as usize);
         prop_assert!(forwards.iter().all(|step| !step.verdict.is_reject()));
-        prop_assert_eq!(last.verdict.is_reject(), way.delivered.is_none());
+        prop_assert_eq!(
+            last.verdict.is_reject() || last.verdict == Verdict::Held,
+            way.delivered.is_none()
+        );
         // Nobody forwards again but on newer knowledge, or to ask the slot's previous owner.
         for step in forwards {
             let Some(shim) = step.shim else { continue };
@@ -237,6 +241,16 @@ proptest! {
                 }
                 _ => false,
             }, "{:?}", way.steps);
+        }
+        if last.verdict == Verdict::Held {
+            let belief = &beliefs[last.node as usize - 1];
+            let (Entry { place, epoch }, version) = belief.entry.expect("held by an entry");
+            prop_assert!(matches!(place, Place::Hold { .. }), "{:?}", place);
+            prop_assert_eq!(epoch, belief.fence.epoch());
+            if let Some(shim) = last.shim {
+                prop_assert!([0, epoch].contains(&shim.epoch.get()));
+                prop_assert!([0, version].contains(&shim.version.get()));
+            }
         }
         let Some((node, delivered)) = way.delivered else { return Ok(()) };
         let belief = &beliefs[node as usize - 1];

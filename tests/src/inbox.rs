@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dataplane_user::api::Client as Api;
 use dataplane_user::dataplane::Dataplane;
 
@@ -95,6 +95,17 @@ impl Inbox {
         self.sockets.values()
     }
 
+    /// The same sockets for another reader.
+    pub fn share(&self) -> Result<Self> {
+        let share = |(&cpu, socket): (&u32, &UdpSocket)| Ok((cpu, socket.try_clone()?));
+        Ok(Self { sockets: self.sockets.iter().map(share).collect::<Result<_>>()? })
+    }
+
+    /// How many datagrams each socket has dropped because its buffer was full.
+    pub fn dropped(&self) -> Result<Vec<u32>> {
+        self.sockets.values().map(drops).collect()
+    }
+
     /// The next datagram, whichever CPU's, if one comes in time.
     pub fn receive(&self, limit: Duration) -> Result<Option<Received>> {
         let mut received = Ok(None);
@@ -137,4 +148,24 @@ impl Inbox {
         }
         Ok(None)
     }
+}
+
+/// What the kernel says of a socket's memory (Linux 4.12).
+fn drops(socket: &UdpSocket) -> Result<u32> {
+    /// Where the drops stand in SO_MEMINFO (`SK_MEMINFO_DROPS`).
+    const DROPS: usize = 8;
+    let mut info = [0_u32; 9];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes no more than the length that it is given.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    ensure!(result == 0, "asking for a socket's memory: {}", std::io::Error::last_os_error());
+    Ok(info[DROPS])
 }

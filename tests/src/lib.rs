@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod daemon;
 pub mod echo;
 pub mod fleet;
+pub mod flow;
 pub mod forged;
 pub mod gateway;
 pub mod inbox;

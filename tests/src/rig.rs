@@ -14,6 +14,7 @@ use dataplane_user::dataplane::clock::{Jiffies, boottime, monotonic};
 use dataplane_user::dataplane::object::Object;
 use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Service, rows};
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
+use dataplane_user::hold::{self, Bounds, Keeper};
 use ownership::{NodeIndex, Placement};
 use serde::Deserialize;
 
@@ -80,7 +81,8 @@ impl Rig {
             object: Object::Daemon,
             sessions: 1000,
             cpus: (0..CPUS).collect(),
-            queue: 256,
+            queue: 2048,
+            hold_ring: 1 << 20,
             bindings: false,
             log_packets: false,
         })?;
@@ -117,6 +119,22 @@ impl Rig {
         let fence = Fence::new(self.epoch, self.jiffies.not_after(monotonic() + jiffies));
         let deadline = boottime() + exact;
         self.dataplane.memory.local_row().arm(fence, deadline.as_nanos() as u64);
+    }
+
+    /// Starts to keep held packets.
+    pub fn keep(&mut self, cluster: &Cluster, node: &Node, bounds: Bounds) -> Result<Keeper> {
+        let options = hold::Options {
+            bounds,
+            pace: 50_000,
+            underlay: cluster.underlay_address(node),
+            services: vec![self.service.clone()],
+        };
+        Ok(node.namespace().run(|| Keeper::start(&mut self.dataplane, &options))?)
+    }
+
+    /// The epoch of the node.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// A random SessionID in `slot`, and its key.

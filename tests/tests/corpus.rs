@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6, decapsulate};
 use dataplane_ebpf::frame::FrameMut;
+use dataplane_ebpf::hold::{CLASSES, HELD_HEADER};
 use dataplane_ebpf::service::SERVICES;
 use dataplane_ebpf::shim::SHIM;
 use dataplane_ebpf::verdict::Verdict;
@@ -25,12 +26,13 @@ use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::require_root;
 use jumpgate_tests::xdp::{Attached, PASS};
 use nix::net::if_::if_nametoindex;
+use zerocopy::IntoBytes;
 
 /// The kernel runs a program on no less than an Ethernet header.
 const SHORTEST: usize = 14;
 
 /// Room for a frame of the links' MTU with encapsulation and metadata around it.
-const LONGEST: usize = 2_048;
+const LONGEST: usize = 2_560;
 
 /// The loaded programs and where their packets arrive.
 struct Kernel {
@@ -107,9 +109,46 @@ impl Kernel {
             ensure!(ran.result == XdpResult::Drop as u32, "dropped, not {}", ran.result);
             return Ok(simulated);
         }
+        self.agree_on_record(&simulated)?;
         let userspace = Ran { result: simulated.result as u32, frame: simulated.frame.clone() };
         ensure!(ran == userspace, "the kernel: {ran:02x?}\nuserspace: {userspace:02x?}");
         Ok(simulated)
+    }
+
+    /// Fails unless the hold ring got what userspace says, and nothing else.
+    fn agree_on_record(&mut self, simulated: &Simulated) -> Result<()> {
+        let ring = self.dataplane.hold_ring.as_mut().context("the ring was not taken")?;
+        let record = ring.next().map(|record| record.to_vec());
+        ensure!(ring.next().is_none(), "one packet, two records");
+        let Some((header, kept)) = &simulated.held else {
+            ensure!(record.is_none(), "held {record:02x?}");
+            return Ok(());
+        };
+        let record = record.context("nothing was held")?;
+        let (head, bytes) = record.split_at(HELD_HEADER);
+        ensure!(head == header.as_bytes(), "head of the record: {head:02x?}, not {header:x?}");
+        ensure!(CLASSES.contains(&bytes.len()), "a record of {} bytes", bytes.len());
+        ensure!(bytes[..kept.len()] == kept[..], "held {bytes:02x?}, not {kept:02x?}");
+        Ok(())
+    }
+
+    /// Lets the program hold copies of a frame until the ring has no room for another.
+    fn fill_ring(&mut self, frame: &[u8], ingress: u32, service: u16) -> Result<()> {
+        for _ in 0..100 {
+            self.run(frame, ingress, 0)?;
+            for verdict in [Verdict::Held, Verdict::HoldFull] {
+                self.counted.insert((service, verdict.name()), self.count(service, verdict)?);
+            }
+            if self.count(service, Verdict::HoldFull)? > 0 {
+                return Ok(());
+            }
+        }
+        bail!("the ring never gets full")
+    }
+
+    /// Takes everything out of the ring.
+    fn empty_ring(&mut self) {
+        while self.dataplane.hold_ring.as_mut().is_some_and(|ring| ring.next().is_some()) {}
     }
 
     /// What was counted and should not have been, or the other way round.
@@ -132,7 +171,11 @@ impl Kernel {
     fn try_case(&mut self, case: &Case) -> Result<Simulated> {
         case.state.apply(&self.dataplane);
         let ingress = self.interfaces[usize::from(case.elsewhere)];
+        if case.state == State::RingFull {
+            self.fill_ring(&case.frame, ingress, case.service)?;
+        }
         let done = self.agree(&case.frame, ingress, case.metadata, case.in_kernel)?;
+        self.empty_ring();
         let found = (done.verdict, done.service);
         ensure!(
             found == (case.verdict, case.service),

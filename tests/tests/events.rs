@@ -238,6 +238,7 @@ fn a_full_ring_loses_no_count() -> Result<()> {
         cpus: vec![0],
         queue: 192,
         bindings: false,
+        hold_ring: 4096,
         log_packets: false,
     })?;
     let node = NodeIndex::new(1)?;

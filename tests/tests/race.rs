@@ -111,6 +111,7 @@ impl Race {
             cpus: vec![0],
             queue: 192,
             bindings: false,
+            hold_ring: 4096,
             log_packets: false,
         })
         .context("loading the probe programs")?;
@@ -236,7 +237,7 @@ fn words_of_two_sessions_in_turn_are_a_counted_miss() -> Result<()> {
             bucket.remove(0);
             detail.set_version(contender.version(1), bucket.next_generation(0));
             if bucket.insert(0, at.tag, contender.entry().pack()).wrapped {
-                grace_period().expect("in every kernel since 4.3");
+                grace_period().expect("every kernel has a way");
             }
         }
     };

@@ -4,6 +4,8 @@
 //! and their spread. Needs root.
 
 mod bars;
+mod grace;
+mod hold;
 mod measure;
 mod node;
 mod protocols;
@@ -45,6 +47,8 @@ fn main() -> Result<()> {
     measure::pin_to_cpu(1)?;
     let mut figures = Vec::new();
     hot(&rounds, &mut figures)?;
+    hold::measure(&rounds, &mut figures)?;
+    figures.push(grace::measure()?);
     for sessions in [64_000, MILLION] {
         random(&rounds, sessions, &mut figures)?;
     }

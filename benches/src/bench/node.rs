@@ -34,11 +34,14 @@ pub enum Sessions {
     Forwarded(u64),
     /// Off-home: each with an entry that leads to another node.
     Remote(u64),
+    /// Of this node and on their way: held.
+    Held(u64),
 }
 
 /// The loaded probe object with filled tables.
 pub struct Node {
-    dataplane: Dataplane,
+    /// The data plane.
+    pub dataplane: Dataplane,
     /// How long it took to publish the sessions, in milliseconds.
     pub publish_ms: f64,
 }
@@ -48,13 +51,16 @@ const READS: f64 = 16.0;
 
 const SELF: u16 = 1;
 const OTHER: u16 = 2;
-const EPOCH: u32 = 1;
+/// The node's epoch.
+pub const EPOCH: u32 = 1;
 
 impl Node {
     /// Loads the programs and fills the tables.
     pub fn new(sessions: Sessions) -> Result<Self> {
         let (count, owner) = match sessions {
-            Sessions::Local(count) | Sessions::Remote(count) => (count, SELF),
+            Sessions::Local(count) | Sessions::Remote(count) | Sessions::Held(count) => {
+                (count, SELF)
+            }
             Sessions::Forwarded(count) => (count, OTHER),
         };
         let mut dataplane = Dataplane::load(LoadOptions {
@@ -63,6 +69,7 @@ impl Node {
             cpus: vec![0],
             queue: 192,
             bindings: true,
+            hold_ring: 1 << 24,
             log_packets: false,
         })
         .context("loading the probe object")?;
@@ -92,6 +99,7 @@ impl Node {
         let place = match sessions {
             Sessions::Local(_) => Some(Place::Local { cpu: 0 }),
             Sessions::Remote(_) => Some(Place::Remote { node: OTHER }),
+            Sessions::Held(_) => Some(Place::Hold { cpu: 0 }),
             Sessions::Forwarded(_) => None,
         };
         let mut node = Self { dataplane, publish_ms: 0.0 };
@@ -112,6 +120,11 @@ impl Node {
         })?;
         self.publish_ms = start.elapsed().as_secs_f64() * 1e3;
         Ok(())
+    }
+
+    /// Publishes one more session.
+    pub fn publish_one(&mut self, number: u64, entry: Entry) -> Result<()> {
+        Ok(self.dataplane.insert(key(number, services()[0].seed()), entry, 1)?)
     }
 
     /// Tells the probe programs how many sessions to draw from.

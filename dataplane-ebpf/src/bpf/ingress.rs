@@ -2,6 +2,7 @@
 
 use crate::{
     events::tell,
+    hold::hold,
     maps::{Maps, count_verdict, redirect_to_cpu, redirect_to_xsk},
     too_big,
 };
@@ -49,20 +50,15 @@ pub fn steer(ctx: &XdpContext) -> u32 {
         }
         Action::Forward(forward) => match send(ctx, ingress, &forward, &datagram) {
             Err(Verdict::TooBig) if too_big::answer(ctx, &forward, &datagram) => {
-                settle(
-                    ctx,
-                    service,
-                    Verdict::TooBigAnswered,
-                    ingress,
-                    Evidence::of(&datagram, key),
-                );
-                return xdp_action::XDP_TX;
+                Err(Verdict::TooBigAnswered)
             }
             sent => sent,
         },
+        Action::Hold => Err(hold(ctx, ingress, service, &datagram, key)),
     };
     let (verdict, result) = match outcome {
         Ok(result) => (verdict, result),
+        Err(Verdict::TooBigAnswered) => (Verdict::TooBigAnswered, xdp_action::XDP_TX),
         Err(verdict) => (verdict, xdp_action::XDP_DROP),
     };
     settle(ctx, service, verdict, ingress, Evidence::of(&datagram, key));

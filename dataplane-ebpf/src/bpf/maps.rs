@@ -6,10 +6,11 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_jiffies64,
     macros::map,
-    maps::{Array, CpuMap, PerCpuArray, XskMap},
+    maps::{Array, CpuMap, PerCpuArray, RingBuf, XskMap},
 };
 use dataplane_ebpf::{
     binding::BindingRow,
+    inject::Injection,
     limit::LIMITS as LIMIT_WORDS,
     local::LocalRow,
     node::{LINKS as LINK_ROWS, LinkRow, NODES as NODE_ROWS, NodeRow},
@@ -122,6 +123,14 @@ static ADMISSIONS: PerCpuArray<u64> =
 #[map]
 static EGRESS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries((SERVICE_COUNT * EGRESS_SLOTS) as u32, 0);
+/// Packets of sessions on their way. Written by the XDP program, read by the daemon, which sets the
+/// size when it loads the program.
+#[map]
+pub static HOLD: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// What the daemon and `inject` tell each other. Written by both in turns.
+#[map]
+pub static INJECTION: Array<Injection> = Array::with_max_entries(1, SHARED);
 
 /// The maps as the decision reads them.
 pub struct Maps;

@@ -120,6 +120,49 @@ pub(super) fn duration(
     }
 }
 
+/// A size in a range, in bytes.
+pub(super) fn size(range: RangeInclusive<u64>) -> impl FnOnce(&DeValue<'_>) -> Result<u64, String> {
+    move |value| {
+        let size = value
+            .as_str()
+            .and_then(bytes)
+            .ok_or("a string with a unit, such as \"16MiB\" or \"256KiB\"")?;
+        let (low, high) = range.clone().into_inner();
+        let text = |size: u64| format!("{}KiB", size >> 10);
+        if range.contains(&size) {
+            Ok(size)
+        } else {
+            Err(format!("a size from {} to {}", text(low), text(high)))
+        }
+    }
+}
+
+/// A size that is a power of two.
+pub(super) fn power_of_two(
+    range: RangeInclusive<u64>,
+) -> impl FnOnce(&DeValue<'_>) -> Result<u32, String> {
+    move |value| {
+        let size = size(range)(value)?;
+        match u32::try_from(size) {
+            Ok(size) if size.is_power_of_two() => Ok(size),
+            _ => Err("a power of two, such as \"8MiB\" or \"16MiB\"".to_owned()),
+        }
+    }
+}
+
+/// How many bytes a number with a unit is.
+fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let unit = match text[end..].trim_start() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    text[..end].parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(
     choices: &[(&str, T)],

@@ -66,6 +66,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// `[[services]]`: 0 to 63. Their index in counters is their place in the file, from 1 on.
     pub services: Vec<Service>,
+    /// `[hold]`
+    pub hold: Hold,
     /// `[api]`
     pub api: Api,
     /// `[pins]`
@@ -210,6 +212,30 @@ pub struct Service {
     /// `binding`: `"ignore"` or `"enforce"`; default `"ignore"`. Whether a session's packets are
     /// refused unless they come from the client that the application has bound it to.
     pub enforces_binding: bool,
+}
+
+/// `[hold]`: packets of sessions that are on their way to another node or from it. Sizes are strings
+/// such as `"16MiB"` or `"256KiB"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// `ring`: 64 KiB to 1 GiB, a power of two; default `"16MiB"`. What comes between two looks of
+    /// the daemon, which are a millisecond apart if the machine lets them be; more is dropped.
+    /// Allocated at start.
+    pub ring: u32,
+    /// `per_session`: 4 KiB to 64 GiB; default `"1MiB"`. How much of one session is held; more is
+    /// dropped.
+    pub per_session: u64,
+    /// `total`: 4 KiB to 64 GiB; default `"256MiB"`. How much of all sessions is held.
+    pub total: u64,
+    /// `pace`: 1,000 to 100,000,000; default 50,000. How many packets that were held the daemon
+    /// sends in a second, beside as many as arrive meanwhile.
+    pub pace: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { ring: 16 << 20, per_session: 1 << 20, total: 256 << 20, pace: 50_000 }
+    }
 }
 
 /// `[api]`: the Unix socket for applications and the command line.

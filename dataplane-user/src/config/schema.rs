@@ -44,6 +44,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "binding",
         ],
     ),
+    one("hold", &["ring", "per_session", "total", "pace"]),
     one("api", &["socket", "mode"]),
     one("pins", &["enabled", "path"]),
     one("state", &["path"]),

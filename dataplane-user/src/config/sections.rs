@@ -1,11 +1,11 @@
 //! From a file's sections to the configuration, one key at a time.
 
 use super::{
-    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Interface, Node, Pins, Service,
-    Sessions, State,
+    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Node, Pins,
+    Service, Sessions, State,
     convert::{
         address, boolean, choice, cpu_list, duration, egress, integer, interface, name, path,
-        permissions, seed,
+        permissions, power_of_two, seed, size,
     },
     cpus,
     document::{Document, Section},
@@ -24,6 +24,9 @@ const CAPACITY: u64 = 100_000;
 const CAPACITY_MAX: u64 = 1 << 29;
 const QUEUE: u32 = 2048;
 const QUEUE_MAX: u32 = 16_384;
+const RING: RangeInclusive<u64> = 1 << 16..=1 << 30;
+const HELD: RangeInclusive<u64> = 1 << 12..=1 << 36;
+const PACE: RangeInclusive<u32> = 1_000..=100_000_000;
 
 /// The configuration, or problems in `document`.
 pub(super) fn read(document: &Document<'_>) -> Option<Config> {
@@ -39,6 +42,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let fence = fence(&document.section("fence"));
     let sessions = sessions(&document.section("sessions"));
     let services = all(document.list("services"), service);
+    let hold = hold(&document.section("hold"));
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
     let pins = pins(&document.section("pins"));
     let state = document.section("state").or("path", "/var/lib/jumpgate".into(), path);
@@ -52,6 +56,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         fence: fence?,
         sessions: sessions?,
         services: services?,
+        hold: hold?,
         api: api?,
         pins: pins?,
         state: State { path: state? },
@@ -152,6 +157,15 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         delivery: delivery?,
         enforces_binding: enforces_binding?,
     })
+}
+
+fn hold(section: &Section<'_, '_>) -> Option<Hold> {
+    let default = Hold::default();
+    let ring = section.or("ring", default.ring, power_of_two(RING));
+    let per_session = section.or("per_session", default.per_session, size(HELD));
+    let total = section.or("total", default.total, size(HELD));
+    let pace = section.or("pace", default.pace, integer(PACE));
+    Some(Hold { ring: ring?, per_session: per_session?, total: total?, pace: pace? })
 }
 
 fn api(section: &Section<'_, '_>, node: &str) -> Option<Api> {

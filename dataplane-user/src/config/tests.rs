@@ -70,6 +70,9 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.sessions.queue, 2048);
     assert_eq!(config.services[0].control_port, None);
     assert_eq!(config.services[0].delivery, Delivery::Socket);
+    assert_eq!(config.hold.ring, 16 << 20);
+    assert_eq!((config.hold.per_session, config.hold.total), (1 << 20, 256 << 20));
+    assert_eq!(config.hold.pace, 50_000);
     assert_eq!(config.api.socket, Path::new("/run/jumpgate/a.sock"));
     assert_eq!(config.api.mode, 0o660);
     assert!(config.pins.enabled);
@@ -152,6 +155,11 @@ margin = "0s"
 capacity = 0x2000_0000
 cpus = [6, 0, 2]
 queue = 1
+[hold]
+ring = "64KiB"
+per_session = "4096 B"
+total = "2GiB"
+pace = 100_000_000
 [api]
 socket = "/tmp/a.sock"
 mode = "600"
@@ -175,6 +183,8 @@ path = "/s"
     assert_eq!(config.fence.renew, Duration::from_millis(200));
     assert_eq!(config.sessions.capacity, 1 << 29);
     assert_eq!(config.sessions.cpus, [0, 2, 6]);
+    let hold = Hold { ring: 1 << 16, per_session: 4096, total: 2 << 30, pace: 100_000_000 };
+    assert_eq!(config.hold, hold);
     assert_eq!((config.api.mode, config.pins.enabled), (0o600, false));
 }
 

@@ -10,6 +10,7 @@ pub mod egress;
 pub mod events;
 pub mod fence;
 pub mod grace;
+pub mod inject;
 pub mod kernel_counters;
 pub mod kernel_types;
 pub mod links;
@@ -31,7 +32,7 @@ pub mod xsk;
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{CpuMap, Map, MapData, MapError, XskMap},
+    maps::{CpuMap, Map, MapData, MapError, RingBuf, XskMap},
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -74,6 +75,8 @@ pub struct LoadOptions {
     pub queue: u32,
     /// Whether a service enforces bindings to clients: that takes 64 bytes more for each wire id.
     pub bindings: bool,
+    /// The size of the hold ring in bytes: a power of two, a page at least.
+    pub hold_ring: u32,
     /// Whether the program logs the verdict of every packet.
     pub log_packets: bool,
 }
@@ -179,6 +182,8 @@ pub struct Dataplane {
     pub losses: Losses,
     /// What the probe object has besides.
     pub probe: Option<Probe>,
+    /// The hold ring, until a keeper takes it ([`crate::hold`]).
+    pub hold_ring: Option<RingBuf<MapData>>,
     options: LoadOptions,
     sockets: SocketArray,
     xsks: XskMap<MapData>,
@@ -256,12 +261,13 @@ impl Dataplane {
         let sockets = SocketArray::new(sockets);
         let xsks = XskMap::try_from(take_map(&mut ebpf, "XSKS")?)?;
         let queues = cpus_id(&ebpf)?;
+        let hold_ring = Some(RingBuf::try_from(take_map(&mut ebpf, "HOLD")?)?);
         let mut cpus = CpuMap::try_from(take_map(&mut ebpf, "CPUS")?)?;
         // A queue that is set anew loses what is in it.
         for &cpu in options.cpus.iter().filter(|_| is_new) {
             cpus.set(cpu, options.queue, None, 0).map_err(|error| LoadError::Cpu { cpu, error })?;
         }
-        for name in ["jumpgate", "clock"] {
+        for name in ["jumpgate", "clock", "inject"] {
             xdp(&mut ebpf, name)?.load()?;
         }
         for name in ["egress", "egress_ip"] {
@@ -281,6 +287,7 @@ impl Dataplane {
             events,
             losses,
             probe,
+            hold_ring,
             options,
             sockets,
             xsks,
@@ -417,9 +424,24 @@ impl Dataplane {
         self.sessions.insert(&self.memory, key, entry, version)
     }
 
+    /// Changes a key's entry and version; see [`SessionTable::update`].
+    pub fn update(&mut self, key: Key, entry: Entry, version: u64) -> bool {
+        self.sessions.update(&self.memory, key, entry, version)
+    }
+
+    /// The entry of a key and the session's state_version.
+    pub fn get(&self, key: Key) -> Option<(Entry, u64)> {
+        self.sessions.get(&self.memory, key)
+    }
+
     /// Removes a key from the session table; `false` if it is not there.
     pub fn remove(&mut self, key: Key) -> bool {
         self.sessions.remove(&self.memory, key)
+    }
+
+    /// The tables once more, for a reader with a thread of its own.
+    pub(crate) fn second_memory(&self) -> io::Result<Memory> {
+        Memory::of_maps(&self.ebpf, bits_for(self.options.sessions), self.options.bindings)
     }
 
     /// Reads jiffies and the clock they follow.

@@ -77,6 +77,7 @@ fn reason(map: &str) -> &'static str {
     match map {
         "SESSIONS" | "DETAILS" | "WIRE_IDS" => " (`sessions.capacity` is another one)",
         "CPUS" => " (`sessions.cpus` is another list)",
+        "HOLD" => " (`hold.ring` is another size)",
         _ => "",
     }
 }

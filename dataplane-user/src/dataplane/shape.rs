@@ -43,6 +43,7 @@ pub(super) fn sizes(options: &LoadOptions) -> Vec<(&'static str, u32)> {
         ("WIRE_IDS", buckets * WAYS as u32),
         ("BINDINGS", bindings),
         ("CLIENTS", clients),
+        ("HOLD", options.hold_ring),
         // The kernel refuses more queues than it was built for CPUs.
         ("CPUS", options.cpus.iter().max().map_or(1, |last| last + 1)),
     ]

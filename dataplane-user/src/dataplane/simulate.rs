@@ -4,7 +4,8 @@ use dataplane_ebpf::{
     answer::Answer,
     encap::{decapsulate, decapsulation_delta, mac_addresses},
     frame::{Frame, FrameMut},
-    parse::Datagram,
+    hold::{HELD_MAX, HeldHeader, ethernet_of},
+    parse::{Datagram, ETHERNET},
     route::{Action, Decision, route},
     tables::Tables,
     verdict::Verdict,
@@ -22,6 +23,8 @@ pub struct Simulated {
     pub result: XdpResult,
     /// The frame that it leaves behind.
     pub frame: Vec<u8>,
+    /// What it puts into the hold ring, if that has room.
+    pub held: Option<(HeldHeader, Vec<u8>)>,
 }
 
 /// What an XDP program tells the kernel.
@@ -43,9 +46,10 @@ const HEADROOM: usize = 256;
 
 /// Decides about `frame`, which arrived on the interface `ingress`, and rewrites it.
 pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated {
-    let Decision { verdict, service, action, datagram, .. } =
+    let Decision { verdict, service, action, datagram, key } =
         route(&Frame::new(frame), ingress, tables);
-    let (verdict, result, frame) = match action {
+    let mut held = None;
+    let (verdict, result, left) = match action {
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
         Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
         Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
@@ -72,8 +76,30 @@ pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated 
                 }
             }
         },
+        Action::Hold => {
+            let whole = Frame::new(frame);
+            held = HeldHeader::of(&whole, &datagram, key, service, ingress)
+                .and_then(|(header, start)| Some((header, keep(frame, header, start)?)));
+            let verdict = if held.is_some() { verdict } else { Verdict::HoldTooLong };
+            (verdict, XdpResult::Drop, frame.to_vec())
+        }
     };
-    Simulated { verdict, service, result, frame }
+    Simulated { verdict, service, result, frame: left, held }
+}
+
+/// What the hold ring gets of a frame; `None` if that is too long for it.
+fn keep(frame: &[u8], header: HeldHeader, start: usize) -> Option<Vec<u8>> {
+    let length = header.length as usize;
+    if length > HELD_MAX {
+        return None;
+    }
+    let mut kept = frame[start..start + length].to_vec();
+    if start != 0 {
+        let addresses = mac_addresses(&Frame::new(frame))?;
+        let head = ethernet_of(addresses, kept[ETHERNET]);
+        kept[..ETHERNET].copy_from_slice(&head);
+    }
+    Some(kept)
 }
 
 fn unwrap(frame: &[u8], inner: usize, af_xdp: bool) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::{
     config::Config,
-    dataplane::{LoadError, OLDEST_KERNEL, object::Object, parse_release},
+    dataplane::{LoadError, OLDEST_KERNEL, grace::obstacle, object::Object, parse_release},
 };
 use nix::{
     errno::Errno,
@@ -23,6 +23,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         kernel(release.trim()),
         privileges(effective(&status)),
         cpus(&config.sessions.cpus, is_online),
+        grace(obstacle()),
     ];
     if config.pins.enabled {
         found.push(bpffs(&config.pins.path));
@@ -99,6 +100,19 @@ fn is_online(cpu: u32) -> bool {
     }
 }
 
+/// Only what moves sessions waits for grace periods, never a packet.
+fn grace(obstacle: Option<String>) -> Finding {
+    const SUBJECT: &str = "grace periods";
+    match obstacle {
+        None => Finding::fine(SUBJECT, "a real-time thread runs on every CPU: some 50 µs each"),
+        Some(reason) => Finding::note(
+            SUBJECT,
+            format!("{reason}: the kernel's RCU is waited for, some 10 to 50 ms each"),
+            "give the daemon CAP_SYS_NICE and all CPUs, so that sessions are held for less long",
+        ),
+    }
+}
+
 fn bpffs(path: &Path) -> Finding {
     const SUBJECT: &str = "pins";
     for folder in path.ancestors() {
@@ -167,6 +181,14 @@ mod tests {
         assert!(finding.what.contains("[7]"), "{finding}");
         assert!(is_online(0));
         assert!(!is_online(100_000));
+    }
+
+    #[test]
+    fn what_makes_grace_periods_long_is_noted() {
+        assert_eq!(grace(None).level, Level::Fine);
+        let finding = grace(Some("becoming SCHED_FIFO: EPERM".to_owned()));
+        assert_eq!(finding.level, Level::Note);
+        assert!(finding.to_string().contains("SCHED_FIFO") && finding.mend.contains("SYS_NICE"));
     }
 
     #[test]

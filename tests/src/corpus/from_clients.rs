@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane_ebpf::dissect::native;
+use dataplane_ebpf::hold::{CLASSES, HELD_MAX};
 use dataplane_ebpf::verdict::Verdict;
 use dataplane_user::dataplane::services::{Protocol, Service};
 
@@ -48,6 +49,7 @@ pub fn cases(family: Family) -> Vec<Case> {
     cases.extend(wireguard(&services[2]));
     cases.extend(from_protocols::cases(&services));
     cases.extend(shapes(native));
+    cases.extend(held(native));
     cases.extend(broken(native));
     cases.extend(not_ours(native));
     cases.extend(torn(native));
@@ -74,7 +76,41 @@ fn sessions(service: &Service) -> Vec<Case> {
         case(Session::Row, Verdict::ForwardRow).typical(),
         case(Session::RowLost, Verdict::NoNextHop),
         case(Session::NoQueue, Verdict::Local).but_in_kernel(Verdict::NoCpu),
+        case(Session::Held, Verdict::Held).typical(),
+        case(Session::HeldOldEpoch, Verdict::EntryEpoch),
     ]
+}
+
+/// Packets of every length of a session on its way, around the sizes of the ring's records.
+fn held(service: &Service) -> Vec<Case> {
+    let shortest = to(service, payload::data(service, &id_of(service, Session::Held)));
+    let headers = shortest.frame().len();
+    let of_length = |length: usize| {
+        let mut payload = payload::data(service, &id_of(service, Session::Held));
+        payload.extend((headers..length).map(|byte| byte as u8));
+        to(service, payload)
+    };
+    let case = |name: String, packet: &Packet, verdict| {
+        Case::new(name, packet.frame(), service.index, verdict)
+    };
+    let mut cases = Vec::new();
+    for class in CLASSES {
+        for length in [class - 1, class, class + 1] {
+            let verdict = if length > HELD_MAX { Verdict::HoldTooLong } else { Verdict::Held };
+            cases.push(case(format!("held, {length} bytes"), &of_length(length), verdict));
+        }
+        // Padding is not kept, so it makes no packet too long.
+        let padded = Packet { padding: 7, ..of_length(class) };
+        cases.push(case(format!("held, {class} bytes and padding"), &padded, Verdict::Held));
+    }
+    for (name, packet) in envelopes(&of_length(headers)) {
+        cases.push(case(format!("held, {name}"), &packet, Verdict::Held));
+    }
+    let full = case("held, but the ring is full".into(), &of_length(1_500), Verdict::Held);
+    cases.push(full.when(State::RingFull).but_in_kernel(Verdict::HoldFull));
+    let shut = case("held, behind the fence".into(), &of_length(headers), Verdict::Held);
+    cases.push(shut.when(State::Shut));
+    cases
 }
 
 /// Ids without an entry, in every kind of slot.
@@ -442,6 +478,7 @@ fn torn(service: &Service) -> Vec<Case> {
         (Session::TornRow, Verdict::EntryTorn),
         // Who delivers a client's own packet need not know the version.
         (Session::TornVersion, Verdict::Local),
+        (Session::TornHeld, Verdict::Held),
     ]
     .map(|(session, verdict)| {
         let packet = to(service, payload::data(service, &id_of(service, session)));

@@ -128,6 +128,21 @@ fn epochs_and_versions(outer: Family, service: &Service) -> Vec<Case> {
         case("torn version, not compared", Session::TornVersion, EPOCH, 0, Verdict::Local),
         case("torn words", Session::TornWords, EPOCH, VERSION, Verdict::EntryTorn),
         case("second chance that hits", Session::Stayed, EPOCH, 0, Verdict::Local),
+        case("held", Session::Held, EPOCH, VERSION, Verdict::Held).typical(),
+        case("held, nothing known", Session::Held, 0, 0, Verdict::Held),
+        case("held, earlier epoch", Session::Held, EPOCH - 1, VERSION, Verdict::ShimEpochOld),
+        case("held, later epoch", Session::Held, EPOCH + 1, VERSION, Verdict::ShimEpochNew),
+        case("held, older version", Session::Held, EPOCH, VERSION - 1, Verdict::ShimVersionOld),
+        case("held, newer version", Session::Held, EPOCH, VERSION + 1, Verdict::ShimVersionNew),
+        case(
+            "held, entry of an earlier epoch",
+            Session::HeldOldEpoch,
+            EPOCH,
+            0,
+            Verdict::EntryEpoch,
+        ),
+        case("held, torn version, compared", Session::TornHeld, EPOCH, VERSION, Verdict::EntryTorn),
+        case("held, torn version, not compared", Session::TornHeld, EPOCH, 0, Verdict::Held),
         case("no queue", Session::NoQueue, EPOCH, 0, Verdict::Local).but_in_kernel(Verdict::NoCpu),
     ]
 }

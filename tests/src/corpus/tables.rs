@@ -122,6 +122,12 @@ pub enum Session {
     RowLost,
     /// On a CPU that has no queue.
     NoQueue,
+    /// On its way: held.
+    Held,
+    /// The same, of an earlier epoch of this node.
+    HeldOldEpoch,
+    /// On its way; its version is of another generation.
+    TornHeld,
     /// The words of its entry are of two generations.
     TornWords,
     /// The bits of its entry are none.
@@ -135,7 +141,7 @@ pub enum Session {
 }
 
 impl Session {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Here,
         Self::HereFromAway,
         Self::Stayed,
@@ -143,6 +149,9 @@ impl Session {
         Self::Row,
         Self::RowLost,
         Self::NoQueue,
+        Self::Held,
+        Self::HeldOldEpoch,
+        Self::TornHeld,
         Self::TornWords,
         Self::TornBits,
         Self::TornVersion,
@@ -159,11 +168,14 @@ impl Session {
 
     fn entry(self) -> (Entry, u64) {
         let here = Place::Local { cpu: 0 };
+        let held = Place::Hold { cpu: 0 };
         let (place, epoch, version) = match self {
             Self::OldEpoch => (here, EPOCH - 1, VERSION),
             Self::Row | Self::TornRow => (Place::Remote { node: PEER }, EPOCH, ROW_VERSION),
             Self::RowLost => (Place::Remote { node: LOST }, EPOCH, ROW_VERSION),
             Self::NoQueue => (Place::Local { cpu: 1_023 }, EPOCH, VERSION),
+            Self::Held | Self::TornHeld => (held, EPOCH, VERSION),
+            Self::HeldOldEpoch => (held, EPOCH - 1, VERSION),
             _ => (here, EPOCH, VERSION),
         };
         (Entry { place, epoch }, version)
@@ -279,6 +291,7 @@ pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
         cpus: vec![0],
         queue: 192,
         bindings: true,
+        hold_ring: 4096,
         log_packets: false,
     };
     let mut dataplane = Dataplane::load(options).context("loading the programs")?;
@@ -372,7 +385,7 @@ fn tear(dataplane: &mut Dataplane, key: Key, session: Session) -> Result<()> {
             memory.sessions.set(bucket as usize, Bucket::from_words(words));
         }
         Session::TornBits => memory.bucket(bucket).context("the entry's bucket")?.update(way, 0),
-        Session::TornVersion | Session::TornRow => {
+        Session::TornVersion | Session::TornRow | Session::TornHeld => {
             let row: &DetailRow = memory.detail(detail).context("the entry's detail")?;
             row.set_version(VERSION, other);
         }
@@ -395,6 +408,8 @@ pub enum State {
     NoCpu,
     /// Every source has sent as much as it may.
     Limited,
+    /// The hold ring has no room for another packet like this one.
+    RingFull,
 }
 
 impl State {

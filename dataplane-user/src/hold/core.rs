@@ -1,0 +1,148 @@
+//! What the keeper's thread does: takes packets out of the ring, files them, and sends those whose
+//! session was released.
+
+use super::{
+    books::{Books, Fate, Lane, Way},
+    deliver::{Deliverer, OnCpu},
+    emit::{Away, Emitter},
+    marker::Markers,
+    packet::Packet,
+};
+use crate::dataplane::{inject::Injector, memory::Memory};
+use aya::maps::{MapData, RingBuf};
+use std::time::{Duration, Instant};
+
+/// How many packets of one session are sent before it is another one's turn.
+const TURN: usize = 16;
+
+/// The most that is made up for when the thread could not run, in time.
+const CATCH_UP: Duration = Duration::from_millis(5);
+
+/// Records that are taken out in one go: whoever else waits for the books gets them in between.
+const GO: usize = 4096;
+
+/// Everything that the keeper's thread and its callers share.
+pub(super) struct Core {
+    pub(super) books: Books<Away>,
+    pub(super) markers: Markers,
+    pub(super) tables: Memory,
+    ring: RingBuf<MapData>,
+    injector: Injector,
+    emitter: Emitter,
+    deliverer: Deliverer,
+    /// Packets a second.
+    pace: f64,
+    /// Packets that may be sent now.
+    credit: f64,
+    last: Instant,
+}
+
+impl Core {
+    pub(super) fn new(
+        books: Books<Away>,
+        tables: Memory,
+        ring: RingBuf<MapData>,
+        injector: Injector,
+        emitter: Emitter,
+        deliverer: Deliverer,
+        pace: u32,
+    ) -> Self {
+        Self {
+            books,
+            markers: Markers::default(),
+            tables,
+            ring,
+            injector,
+            emitter,
+            deliverer,
+            pace: pace.into(),
+            credit: 0.0,
+            last: Instant::now(),
+        }
+    }
+
+    /// Files what is in the ring; whether there may be more.
+    pub(super) fn drain(&mut self) -> bool {
+        for _ in 0..GO {
+            let Some(record) = self.ring.next() else { return false };
+            let Some(packet) = Packet::read(&record) else {
+                tracing::error!(length = record.len(), "a record of the hold ring makes no sense");
+                continue;
+            };
+            // What arrives is sent beside what waited, or the queue would never get shorter.
+            if self.books.file(packet) {
+                self.credit += 1.0;
+            }
+        }
+        true
+    }
+
+    /// Files what is in the ring, sends what may be sent, and the markers whose time has come.
+    /// Whether there is more in the ring.
+    pub(super) fn turn(&mut self, now: Instant) -> bool {
+        let more = self.drain();
+        let passed = now.saturating_duration_since(self.last).min(CATCH_UP);
+        self.last = now;
+        self.credit += passed.as_secs_f64() * self.pace;
+        self.serve();
+        // An unused pace is no reason for a burst.
+        self.credit = self.credit.min(self.pace * CATCH_UP.as_secs_f64());
+        if !self.markers.is_empty() {
+            self.markers.send(now, &mut self.injector, &self.tables);
+        }
+        more
+    }
+
+    /// Sends packets of released sessions, some of each in turns, as far as the credit goes.
+    fn serve(&mut self) {
+        let lanes = self.books.lanes();
+        for (index, lane) in lanes.iter().enumerate() {
+            let share = (self.credit / (lanes.len() - index) as f64).floor().max(0.0);
+            if share < 1.0 {
+                continue;
+            }
+            let _place = match lane {
+                Lane::Cpu(cpu) => Some(OnCpu::enter(*cpu)),
+                Lane::Away => None,
+            };
+            self.credit -= share;
+            self.credit += self.serve_lane(*lane, share);
+        }
+    }
+
+    /// Sends so many packets of one lane; returns how many there was no need or no room for.
+    fn serve_lane(&mut self, lane: Lane, mut share: f64) -> f64 {
+        while share >= 1.0
+            && let Some((id, way)) = self.books.turn(lane)
+        {
+            for _ in 0..TURN {
+                if share < 1.0 {
+                    break;
+                }
+                let Some(packet) = self.books.front(id) else { break };
+                let Some(fate) = self.send(packet, way) else { return share };
+                self.books.take(id);
+                self.books.enter(id, way, fate);
+                share -= 1.0;
+            }
+            self.books.end_turn(lane, id);
+        }
+        share
+    }
+
+    /// Sends a packet; `None` if there is no room for it now.
+    fn send(&self, packet: &Packet, way: Way<Away>) -> Option<Fate> {
+        match way {
+            Way::Wait => None,
+            Way::Away(away) => self.emitter.send(packet, &away, &self.tables),
+            Way::Here(_) => match self.deliverer.send(packet.ip()) {
+                Ok(true) => Some(Fate::Sent),
+                Ok(false) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "a held packet was not delivered");
+                    Some(Fate::Failed)
+                }
+            },
+        }
+    }
+}

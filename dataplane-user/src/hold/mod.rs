@@ -1,0 +1,331 @@
+//! Holding sessions on their way: their packets wait in the daemon until it is known where they
+//! belong.
+//!
+//! While a session is held, the program copies its packets into a ring instead of delivering them,
+//! and the [`Keeper`] files them by session, in order and within bounds. [`Hold::quiet`] waits until
+//! nothing of the sessions is in flight any more: first a grace period, after which no program runs
+//! that saw the old entries, and everything that one sent is in a CPU's queue; then a marker through
+//! each such queue, which the application acknowledges when it has read it, and with it whatever was
+//! queued before. [`Hold::release_here`] and [`Hold::release_to`] send what waited, in order and
+//! paced, and let newer packets have their way when nothing older waits.
+//!
+//! Every packet that was held is accounted for ([`Counts`]).
+
+mod books;
+mod core;
+mod deliver;
+mod emit;
+mod marker;
+mod packet;
+mod quiet;
+mod release;
+
+pub use books::{Books, Bounds, Counts, Fate, Id, Lane, Totals, Way};
+pub use marker::Queue;
+pub use packet::Packet;
+pub use quiet::{Quiet, Unquiet};
+pub use release::{Lend, ReleaseError, Released};
+
+use self::core::Core;
+use crate::dataplane::{
+    Dataplane,
+    inject::{InjectError, Injector},
+    services::Service,
+    sessions::InsertError,
+};
+use dataplane_ebpf::{
+    marker::Token,
+    table::{Entry, Place},
+    wire_id::Key,
+};
+use deliver::Deliverer;
+use emit::Emitter;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle, Thread},
+    time::{Duration, Instant},
+};
+use thiserror::Error;
+
+/// How long the keeper sleeps between two looks at the ring while anything is held.
+const TICK: Duration = Duration::from_micros(500);
+
+/// How a keeper keeps.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much it keeps.
+    pub bounds: Bounds,
+    /// How many packets that waited it sends in a second, beside as many as arrive meanwhile.
+    pub pace: u32,
+    /// This node's underlay address.
+    pub underlay: IpAddr,
+    /// The node's services.
+    pub services: Vec<Service>,
+}
+
+/// Why a keeper could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// There is one already.
+    #[error("the hold ring has its keeper already")]
+    Taken,
+    /// About its own packets.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
+    /// About its memory or its thread.
+    #[error("starting the keeper of held packets failed")]
+    Io(#[from] io::Error),
+    /// About the sockets to this host.
+    #[error("no raw sockets for held packets: they need CAP_NET_RAW")]
+    Deliver(#[source] io::Error),
+    /// About the socket to other nodes.
+    #[error(
+        "no socket for held packets at the node's own address {0}; is it an address of this host?"
+    )]
+    Underlay(IpAddr, #[source] io::Error),
+}
+
+/// A session that is to be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The service's index.
+    pub service: u16,
+    /// The CPU that processes it.
+    pub cpu: u16,
+    /// The keys of all its wire ids.
+    pub keys: Vec<Key>,
+}
+
+/// Why sessions could not be held. Nothing has changed then.
+#[derive(Debug, Error)]
+pub enum HoldError {
+    /// A key without an entry that leads to an application here.
+    #[error("a wire id of session {0} of those that were to be held is not delivered here")]
+    NotHere(usize),
+    /// A session stands twice, or is held already.
+    #[error("session {0} of those that were to be held is held already")]
+    Held(usize),
+    /// It is not known which sockets there are.
+    #[error("reading the sockets of applications failed")]
+    Sockets(#[from] io::Error),
+    /// The table has no place for a key.
+    #[error("session {0} of those that were to be held has no place in the table")]
+    Table(usize, #[source] InsertError),
+}
+
+/// Keeps the packets of held sessions. One for each data plane; its thread ends when this is dropped,
+/// and what still waits is lost then.
+pub struct Keeper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread, the keeper and the holds share.
+struct Shared {
+    core: Mutex<Core>,
+    /// Told whenever queues got shorter, or a marker was read.
+    changed: Condvar,
+    is_over: AtomicBool,
+    /// Addresses of the services' data and control ports.
+    addresses: BTreeMap<(u16, bool), SocketAddr>,
+}
+
+/// Sessions that are held. They stay so when this is dropped.
+pub struct Hold {
+    shared: Arc<Shared>,
+    thread: Thread,
+    sessions: Vec<(Id, Session)>,
+    /// The queues in which packets of these sessions may be.
+    queues: BTreeSet<Queue>,
+}
+
+impl Keeper {
+    /// Starts a keeper, which takes the data plane's ring. Its thread stays in the network namespace
+    /// of the calling thread, which must be the node's.
+    pub fn start(dataplane: &mut Dataplane, options: &Options) -> Result<Self, StartError> {
+        let tables = dataplane.second_memory()?;
+        let injector = Injector::new(dataplane)?;
+        let emitter = Emitter::new(options.underlay)
+            .map_err(|error| StartError::Underlay(options.underlay, error))?;
+        let deliverer = Deliverer::new().map_err(StartError::Deliver)?;
+        let ring = dataplane.hold_ring.take().ok_or(StartError::Taken)?;
+        // A keeper that was killed may have left markers behind.
+        tables.local_row().set_nonce([0; 2]);
+        let books = Books::new(options.bounds);
+        let core = Core::new(books, tables, ring, injector, emitter, deliverer, options.pace);
+        let mut addresses = BTreeMap::new();
+        for service in &options.services {
+            addresses.insert((service.index, false), service.address);
+            let control = service.control_port;
+            addresses.extend(
+                control.map(|port| {
+                    ((service.index, true), SocketAddr::new(service.address.ip(), port))
+                }),
+            );
+        }
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            changed: Condvar::new(),
+            is_over: AtomicBool::new(false),
+            addresses,
+        });
+        let mine = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("hold".into()).spawn(move || keep(&mine))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Holds sessions that are delivered here: from now on their packets wait. Those that are on
+    /// their way to the application already arrive there ([`Hold::quiet`] waits for them).
+    pub fn hold(&self, dataplane: &mut Dataplane, sessions: &[Session]) -> Result<Hold, HoldError> {
+        let mut changes = Vec::new();
+        for (index, session) in sessions.iter().enumerate() {
+            for &key in &session.keys {
+                let Some((Entry { place: Place::Local { cpu }, epoch }, version)) =
+                    dataplane.get(key)
+                else {
+                    return Err(HoldError::NotHere(index));
+                };
+                changes.push((key, Entry { place: Place::Hold { cpu }, epoch }, version));
+            }
+        }
+        let hold = self.open(dataplane, sessions)?;
+        for (key, entry, version) in changes {
+            let changed = dataplane.update(key, entry, version);
+            debug_assert!(changed, "it was there");
+        }
+        Ok(hold)
+    }
+
+    /// Holds sessions that come here from another node: enters them at `version`, under this node's
+    /// `epoch`, and keeps their packets from the first one on.
+    pub fn expect(
+        &self,
+        dataplane: &mut Dataplane,
+        sessions: &[Session],
+        epoch: u32,
+        version: u64,
+    ) -> Result<Hold, HoldError> {
+        let hold = self.open(dataplane, sessions)?;
+        let mut entered: Vec<Key> = Vec::new();
+        for (index, session) in sessions.iter().enumerate() {
+            let entry = Entry { place: Place::Hold { cpu: session.cpu }, epoch };
+            for &key in &session.keys {
+                if let Err(error) = dataplane.insert(key, entry, version) {
+                    for key in entered {
+                        dataplane.remove(key);
+                    }
+                    hold.discard();
+                    return Err(HoldError::Table(index, error));
+                }
+                entered.push(key);
+            }
+        }
+        Ok(hold)
+    }
+
+    /// Opens the books for sessions.
+    fn open(&self, dataplane: &Dataplane, sessions: &[Session]) -> Result<Hold, HoldError> {
+        let thread = self.thread.as_ref().expect("it runs until this is dropped").thread().clone();
+        let mut queues = BTreeSet::new();
+        for session in sessions {
+            for control in [false, true] {
+                let (service, cpu) = (session.service, session.cpu.into());
+                if dataplane.sockets(service, control)?.contains(&cpu) {
+                    queues.insert(Queue { service, control, cpu });
+                }
+            }
+        }
+        let mut core = self.shared.core();
+        let mut opened = Vec::with_capacity(sessions.len());
+        for (index, session) in sessions.iter().enumerate() {
+            match core.books.open(session.keys.iter().map(|key| key.hash).collect()) {
+                Some(id) => opened.push((id, session.clone())),
+                None => {
+                    for (id, _) in opened {
+                        core.books.close(id);
+                    }
+                    return Err(HoldError::Held(index));
+                }
+            }
+        }
+        drop(core);
+        thread.unpark();
+        let shared = Arc::clone(&self.shared);
+        Ok(Hold { shared, thread, sessions: opened, queues })
+    }
+
+    /// Notes that an application has read a marker: call it when
+    /// [`recognise`](dataplane_ebpf::marker::recognise) has found one in a datagram. Whether
+    /// somebody waits for it; a marker may be sent more than once, and whoever wants can make a
+    /// datagram that looks like one.
+    pub fn acknowledge(&self, token: Token) -> bool {
+        let known = self.shared.core().markers.acknowledge(token);
+        self.shared.changed.notify_all();
+        known
+    }
+
+    /// What is held, and what became of all that was.
+    pub fn totals(&self) -> Totals {
+        self.shared.core().books.totals()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It panics only if a caller has, with the lock in its hand.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Hold {
+    /// Each session's account so far, in the order in which they were given.
+    pub fn counts(&self) -> Vec<Counts> {
+        let core = self.shared.core();
+        self.sessions.iter().map(|&(id, _)| core.books.counts(id)).collect()
+    }
+
+    /// Ends the hold and discards what waits: for sessions that have ended. Their entries must be
+    /// gone, or what still comes belongs to nobody and is lost.
+    pub fn discard(self) -> Counts {
+        let mut core = self.shared.core();
+        let mut counts = Counts::default();
+        for (id, _) in &self.sessions {
+            counts += core.books.close(*id).unwrap_or_default();
+        }
+        counts
+    }
+}
+
+impl Shared {
+    /// The books and everything else; a caller that panicked has left them as they are between two
+    /// packets.
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The keeper's thread: looks at the ring as long as anything is held, and sleeps otherwise.
+fn keep(shared: &Shared) {
+    while !shared.is_over.load(Ordering::Relaxed) {
+        let mut core = shared.core();
+        let more = core.turn(Instant::now());
+        let idle = core.books.is_empty() && core.markers.is_empty();
+        drop(core);
+        shared.changed.notify_all();
+        match (more, idle) {
+            (true, _) => thread::yield_now(),
+            (false, true) => thread::park(),
+            (false, false) => thread::park_timeout(TICK),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Sessions are held under load: after "quiet" the application gets nothing more of them, and what
+//! was held comes out again, all of it, once and in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dataplane_ebpf::table::{Entry, Place};
+use dataplane_ebpf::verdict::{Admission, Verdict};
+use dataplane_ebpf::wire_id::Key;
+use dataplane_user::dataplane::grace::{Method, grace_period, rcu_grace_period};
+use dataplane_user::hold::{Bounds, Counts, HoldError, Keeper, ReleaseError, Session, Unquiet};
+use jumpgate_tests::address::Family;
+use jumpgate_tests::flow::{Flow, Reader, overtaken};
+use jumpgate_tests::probe;
+use jumpgate_tests::require_root;
+use jumpgate_tests::rig::{self, Rig};
+use jumpgate_tests::topology::Cluster;
+use ownership::Placement;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const HOUR: Duration = Duration::from_secs(3600);
+const PACE: Duration = Duration::from_micros(500);
+const SESSIONS: usize = 8;
+const VERSION: u64 = 7;
+const ROOMY: Bounds = Bounds { per_session: 1 << 22, total: 1 << 24 };
+
+/// Nodes with a keeper and a reader each. All slots are node a's, whose sessions the clients use.
+struct Scene {
+    cluster: Cluster,
+    rigs: Vec<Rig>,
+    keepers: Vec<Arc<Keeper>>,
+    readers: Vec<Reader>,
+    server: SocketAddr,
+    ids: Vec<[u8; 16]>,
+    keys: Vec<Key>,
+}
+
+impl Scene {
+    fn new(nodes: u8, underlay: Family, bounds: Bounds) -> Result<Self> {
+        let cluster = Cluster::builder().nodes(nodes).underlay(underlay).build()?;
+        let server = SocketAddr::new(cluster.vip(Family::V4), 7000);
+        let placement = Placement::all_to(rig::index(&cluster.nodes()[0])?);
+        let (mut rigs, mut keepers, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+        for node in cluster.nodes() {
+            let mut rig = Rig::new(&cluster, node, server, &placement, 1)?;
+            rig.arm(HOUR, HOUR);
+            let keeper = Arc::new(rig.keep(&cluster, node, bounds)?);
+            let acknowledges = Arc::clone(&keeper);
+            readers.push(Reader::start(rig.inbox.share()?, SESSIONS, move |token| {
+                acknowledges.acknowledge(token);
+            }));
+            rigs.push(rig);
+            keepers.push(keeper);
+        }
+        cluster.route_vips_to(&[0])?;
+        let (mut ids, mut keys) = (Vec::new(), Vec::new());
+        for session in 0..SESSIONS {
+            let (id, key) = rigs[0].draw(session as u16);
+            rigs[0].own(key, cpu(session), VERSION)?;
+            ids.push(id);
+            keys.push(key);
+        }
+        Ok(Self { cluster, rigs, keepers, readers, server, ids, keys })
+    }
+
+    fn load(&self) -> Result<Flow> {
+        let host = &self.cluster.clients()[0];
+        let from: Vec<_> = (1..4).map(|n| host.pool_address(Family::V4, n)).collect();
+        Flow::start(host.namespace(), &from, self.server, &self.ids, PACE)
+    }
+
+    fn session(&self, session: usize) -> Session {
+        Session { service: 1, cpu: cpu(session), keys: vec![self.keys[session]] }
+    }
+
+    fn sessions(&self, which: impl Iterator<Item = usize>) -> Vec<Session> {
+        which.map(|session| self.session(session)).collect()
+    }
+
+    /// Waits until as many packets were read on all nodes together.
+    fn settle(&mut self, count: u64) -> Result<()> {
+        let total = || self.readers.iter().map(Reader::total).sum::<usize>() as u64;
+        let met = probe::until(PATIENCE, || total() >= count);
+        let read = total();
+        for reader in &mut self.readers {
+            reader.check()?;
+        }
+        ensure!(
+            met,
+            "{read} of {count} packets: {:?}, {:?}",
+            self.rigs[0].dataplane.counters.service(1, false)?,
+            self.keepers[0].totals()
+        );
+        Ok(())
+    }
+}
+
+fn cpu(session: usize) -> u16 {
+    (session % rig::CPUS as usize) as u16
+}
+
+#[test]
+fn nothing_is_in_flight_after_quiet_and_what_was_held_is_delivered_here() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    let flow = scene.load()?;
+    let (mut in_flight, mut held, mut late) = (0, 0, 0);
+    for round in 0..20 {
+        std::thread::sleep(Duration::from_millis(7));
+        // The application falls behind, so that something is in flight.
+        scene.readers[0].pause(true);
+        std::thread::sleep(Duration::from_millis(3));
+        // Half of them, another half each time: the others are not disturbed.
+        let those: Vec<usize> = (0..SESSIONS).filter(|s| (s / 2 + round) % 2 == 0).collect();
+        let sessions = scene.sessions(those.iter().copied());
+        let before = scene.readers[0].counts();
+        let hold = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?;
+        let at_hold = scene.readers[0].counts();
+        scene.readers[0].pause(false);
+        let quiet = hold.quiet(PATIENCE)?;
+        ensure!(quiet.method == Method::Hop && quiet.queues == 2, "{quiet:?}");
+        let at_quiet = scene.readers[0].counts();
+        let sent = flow.sent();
+        std::thread::sleep(Duration::from_millis(15));
+        ensure!(flow.sent() > sent, "there was no load");
+        let after = scene.readers[0].counts();
+        for session in 0..SESSIONS {
+            let (now, then) = (after[session], at_quiet[session]);
+            match those.contains(&session) {
+                true => ensure!(now == then, "session {session}: {then} packets, then {now}"),
+                false => ensure!(now > before[session], "session {session} was disturbed"),
+            }
+        }
+        in_flight += those.iter().map(|&s| at_quiet[s] - at_hold[s]).sum::<usize>();
+        let released = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
+        let total = released.total();
+        ensure!(total.held > 0 && total.here == total.held && total.lost() == 0, "{released:?}");
+        held += total.held;
+        late += total.late;
+    }
+    let sent = flow.stop()?;
+    scene.settle(sent * SESSIONS as u64)?;
+    let mut out_of_order = 0;
+    for (session, numbers) in scene.readers[0].log().iter().enumerate() {
+        out_of_order += overtaken(numbers, sent).with_context(|| format!("session {session}"))?;
+    }
+    println!(
+        "{sent} packets of {SESSIONS} sessions each, {held} held, {in_flight} in flight when they \
+         were, {out_of_order} overtaken"
+    );
+    ensure!(in_flight > 0, "nothing was ever in flight: the test shows nothing");
+    ensure!(out_of_order <= late, "{out_of_order} were overtaken, {late} may have been");
+    let rig = &scene.rigs[0];
+    ensure!(rig.verdict(Verdict::Held)? == held && rig.verdict(Verdict::HoldFull)? == 0);
+    ensure!(rig.admission(Admission::NotOwner)? == 0, "a packet came out of a queue too late");
+    ensure!(rig.admission(Admission::Delivered)? == sent * SESSIONS as u64);
+    ensure!(rig.admission(Admission::Marker)? >= 40);
+    let totals = scene.keepers[0].totals();
+    ensure!(totals.sessions == 0 && totals.waiting == 0 && totals.unclaimed == 0, "{totals:?}");
+    Ok(())
+}
+
+fn sessions_move_to_another_node(underlay: Family) -> Result<()> {
+    let mut scene = Scene::new(2, underlay, ROOMY)?;
+    let flow = scene.load()?;
+    std::thread::sleep(Duration::from_millis(30));
+    let sessions = scene.sessions(0..SESSIONS);
+    let hold = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?;
+    hold.quiet(PATIENCE)?;
+    let left = scene.readers[0].counts();
+    std::thread::sleep(Duration::from_millis(20));
+
+    // Node b holds what comes, too, until its application is ready.
+    let epoch = scene.rigs[1].epoch();
+    let next = VERSION + 1;
+    let coming = scene.keepers[1].expect(&mut scene.rigs[1].dataplane, &sessions, epoch, next)?;
+    let b = rig::index(&scene.cluster.nodes()[1])?;
+    let away = hold.release_to(&mut scene.rigs[0].dataplane, b, next, PATIENCE)?;
+    let total = away.total();
+    ensure!(total.held > 0 && total.away == total.held && total.lost() == 0, "{away:?}");
+    std::thread::sleep(Duration::from_millis(20));
+    ensure!(scene.readers[1].total() == 0, "delivered while it was held");
+    let here = coming.release_here(&mut scene.rigs[1].dataplane, PATIENCE)?;
+    let there = here.total();
+    ensure!(there.held >= total.held && there.here == there.held, "{here:?}");
+    std::thread::sleep(Duration::from_millis(20));
+
+    let sent = flow.stop()?;
+    scene.settle(sent * SESSIONS as u64)?;
+    ensure!(scene.readers[0].counts() == left, "node a's application got more after quiet");
+    let mut out_of_order = 0;
+    let (a, b) = (scene.readers[0].log(), scene.readers[1].log());
+    for (session, (first, then)) in a.iter().zip(&b).enumerate() {
+        let numbers = [&first[..], &then[..]].concat();
+        out_of_order += overtaken(&numbers, sent).with_context(|| format!("session {session}"))?;
+        ensure!(first.len() > 10 && then.len() > 10, "{} and {}", first.len(), then.len());
+    }
+    println!("{sent} each; {total:?}; {there:?}; {out_of_order} overtaken");
+    // What node a forwards itself takes another way through the kernel than what its keeper sends:
+    // of each session, the first such packet may overtake.
+    ensure!(out_of_order <= total.late + there.late + SESSIONS as u64, "{out_of_order}");
+    Ok(())
+}
+
+#[test]
+fn what_was_held_goes_to_another_node_over_ipv4() -> Result<()> {
+    require_root!();
+    sessions_move_to_another_node(Family::V4)
+}
+
+#[test]
+fn what_was_held_goes_to_another_node_over_ipv6() -> Result<()> {
+    require_root!();
+    sessions_move_to_another_node(Family::V6)
+}
+
+#[test]
+fn an_application_that_does_not_answer_is_named_and_its_sessions_stay_held() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    scene.readers[0].pause(true);
+    let flow = scene.load()?;
+    let sessions = scene.sessions(0..SESSIONS);
+    let hold = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?;
+    let error = hold.quiet(Duration::from_millis(100)).err().context("nobody answered")?;
+    let Unquiet::Unread { queues, .. } = &error else { anyhow::bail!("{error}") };
+    ensure!(queues.len() == 2, "{error}");
+    ensure!(error.to_string().contains("service 1, data port, CPU 1"), "{error}");
+    std::thread::sleep(Duration::from_millis(20));
+    ensure!(scene.rigs[0].dataplane.get(scene.keys[0]).is_some_and(is_held));
+
+    // It answers again: the next attempt succeeds.
+    scene.readers[0].pause(false);
+    hold.quiet(PATIENCE)?;
+    let again = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions[..1]).err();
+    ensure!(matches!(again, Some(HoldError::NotHere(0))), "held twice: {again:?}");
+    let released = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
+    ensure!(released.total().lost() == 0, "{released:?}");
+    let twice = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE).err();
+    ensure!(matches!(twice, Some(ReleaseError::NotHeld)), "released twice: {twice:?}");
+    let sent = flow.stop()?;
+    scene.settle(sent * SESSIONS as u64)?;
+    for numbers in scene.readers[0].log() {
+        overtaken(&numbers, sent)?;
+    }
+    Ok(())
+}
+
+fn is_held((entry, _): (Entry, u64)) -> bool {
+    matches!(entry.place, Place::Hold { .. })
+}
+
+#[test]
+fn a_marker_that_a_full_buffer_drops_is_sent_again() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    // The application stands still until its sockets' buffers have no room.
+    scene.readers[0].pause(true);
+    let flow = scene.load()?;
+    let full = || scene.rigs[0].inbox.dropped().is_ok_and(|drops| drops.iter().all(|&n| n > 0));
+    ensure!(probe::until(PATIENCE, full), "the buffers never got full");
+    let sessions = scene.sessions(0..SESSIONS);
+    let hold = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?;
+    let admitted = scene.rigs[0].admission(Admission::Marker)?;
+    let quiet = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| hold.quiet(PATIENCE));
+        std::thread::sleep(Duration::from_millis(50));
+        scene.readers[0].pause(false);
+        waits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let read = scene.readers[0].counts();
+    std::thread::sleep(Duration::from_millis(30));
+    ensure!(scene.readers[0].counts() == read, "more came after quiet");
+    let markers = scene.rigs[0].admission(Admission::Marker)? - admitted;
+    ensure!(markers > 2, "{markers} markers for {quiet:?}");
+    hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
+    flow.stop()?;
+    Ok(())
+}
+
+#[test]
+fn what_the_ring_has_no_room_for_is_counted_exactly() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    // Held by the table alone: nobody has opened the books, and the keeper sleeps.
+    for &key in &scene.keys {
+        let held = Entry { place: Place::Hold { cpu: 0 }, epoch: scene.rigs[0].epoch() };
+        ensure!(scene.rigs[0].dataplane.update(key, held, VERSION));
+    }
+    let flow = scene.load()?;
+    let verdict = |verdict| scene.rigs[0].verdict(verdict).unwrap_or(0);
+    let is_full = || verdict(Verdict::HoldFull) > 1_000;
+    ensure!(probe::until(PATIENCE, is_full), "the ring never gets full");
+    let sent = flow.stop()? * SESSIONS as u64;
+    let seen = || verdict(Verdict::Held) + verdict(Verdict::HoldFull) == sent;
+    ensure!(probe::until(PATIENCE, seen), "{sent} sent, {} held", verdict(Verdict::Held));
+    // Records of the smallest class: 1 MiB holds so many, less the byte that the kernel keeps free.
+    let held = verdict(Verdict::Held);
+    ensure!(held == ((1 << 20) - 1) / (8 + 32 + 128), "{held}");
+    // All of them are taken out once the keeper looks, and belong to nobody.
+    let (_, key) = scene.rigs[0].draw(9);
+    let other = Session { service: 1, cpu: 0, keys: vec![key] };
+    let hold = scene.keepers[0].expect(&mut scene.rigs[0].dataplane, &[other], 1, VERSION)?;
+    let totals = || scene.keepers[0].totals();
+    ensure!(probe::until(PATIENCE, || totals().unclaimed == held), "{held}: {:?}", totals());
+    ensure!(hold.discard() == Counts::default());
+    ensure!(scene.readers[0].total() == 0);
+    Ok(())
+}
+
+#[test]
+fn what_the_bounds_do_not_allow_is_counted_exactly() -> Result<()> {
+    require_root!();
+    let bounds = Bounds { per_session: 1 << 14, total: 1 << 16 };
+    let mut scene = Scene::new(1, Family::V4, bounds)?;
+    let sessions = scene.sessions(0..SESSIONS);
+    let hold = scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?;
+    let flow = scene.load()?;
+    let overflow = || hold.counts().iter().all(|counts| counts.overflow > 100);
+    ensure!(probe::until(PATIENCE, overflow), "{:?}", hold.counts());
+    let sent = flow.stop()?;
+    let filed = || hold.counts().iter().all(|counts| counts.held == sent);
+    ensure!(probe::until(PATIENCE, filed), "{sent} sent: {:?}", hold.counts());
+    let totals = scene.keepers[0].totals();
+    ensure!(totals.bytes <= bounds.total && totals.bytes + 256 > bounds.total, "{totals:?}");
+    ensure!(totals.waiting + totals.counts.overflow == totals.counts.held, "{totals:?}");
+    hold.quiet(PATIENCE)?;
+    let released = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
+    let total = released.total();
+    ensure!(total.here == totals.waiting && total.held == total.here + total.overflow);
+    scene.settle(total.here)?;
+    // The oldest were kept.
+    for (numbers, counts) in scene.readers[0].log().iter().zip(&released.sessions) {
+        ensure!(overtaken(numbers, counts.here)? == 0);
+    }
+    Ok(())
+}
+
+/// Flips an entry to and fro under load; how many packets met the old entry after a wait.
+fn late_packets(scene: &mut Scene, rounds: usize, wait: impl Fn() -> Result<()>) -> Result<u64> {
+    let key = scene.keys[0];
+    let epoch = scene.rigs[0].epoch();
+    let mut late = 0;
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_millis(1));
+        let away = Entry { place: Place::Remote { node: 9 }, epoch };
+        scene.rigs[0].dataplane.update(key, away, VERSION);
+        wait()?;
+        let then = scene.rigs[0].verdict(Verdict::Local)?;
+        std::thread::sleep(Duration::from_millis(5));
+        late += scene.rigs[0].verdict(Verdict::Local)? - then;
+        let here = Entry { place: Place::Local { cpu: 0 }, epoch };
+        scene.rigs[0].dataplane.update(key, here, VERSION);
+    }
+    Ok(late)
+}
+
+#[test]
+fn after_a_grace_period_no_program_meets_an_older_entry() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    // One session only, as fast as it goes.
+    scene.ids.truncate(1);
+    let host = &scene.cluster.clients()[0];
+    let from = [host.pool_address(Family::V4, 1)];
+    let flow = Flow::start(host.namespace(), &from, scene.server, &scene.ids, Duration::ZERO)?;
+    let hop = || {
+        let method = grace_period()?;
+        ensure!(method == Method::Hop, "{method}");
+        Ok(())
+    };
+    let rcu = || Ok(rcu_grace_period().map(drop)?);
+    ensure!(late_packets(&mut scene, 60, hop)? == 0, "after a hop");
+    ensure!(late_packets(&mut scene, 10, rcu)? == 0, "after RCU");
+    let sent = flow.stop()?;
+    ensure!(sent > 1_000, "{sent} packets are no load");
+    Ok(())
+}
