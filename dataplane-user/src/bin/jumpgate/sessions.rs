@@ -14,12 +14,15 @@ pub fn sessions(client: &mut Client, limit: usize, json: bool) -> Result<()> {
         say!("{}", serde_json::to_string_pretty(&sessions)?)?;
         return Ok(());
     }
-    let mut rows = vec![row(["SESSION", "SERVICE", "CPU", "SLOT", "VERSION", "OTHER WIRE IDS"])];
+    let head = ["SESSION", "SERVICE", "CPU", "SLOT", "VERSION", "CLIENT", "OTHER WIRE IDS"];
+    let mut rows = vec![row(head)];
     for session in &sessions {
         let (cpu, slot) = (session.cpu.to_string(), session.slot.to_string());
         let version = session.version.to_string();
+        let client = session.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
         let others = session.wire_ids[1..].join(" ");
-        rows.push(row([&session.session, &session.service, &cpu, &slot, &version, &others]));
+        let (id, service) = (&session.session, &session.service);
+        rows.push(row([id, service, &cpu, &slot, &version, &client, &others]));
     }
     print(&rows)?;
     if sessions.len() == limit {
