@@ -30,7 +30,7 @@ use self::core::Core;
 use crate::dataplane::{
     Dataplane,
     inject::{InjectError, Injector},
-    services::Service,
+    services::{Delivery, Service},
     sessions::InsertError,
 };
 use dataplane_ebpf::{
@@ -111,6 +111,11 @@ pub enum HoldError {
     /// A session stands twice, or is held already.
     #[error("session {0} of those that were to be held is held already")]
     Held(usize),
+    /// Packets of the service go past the queues that markers go through.
+    #[error(
+        "session {0} of those that were to be held is of an AF_XDP service: those cannot be held"
+    )]
+    AfXdp(usize),
     /// It is not known which sockets there are.
     #[error("reading the sockets of applications failed")]
     Sockets(#[from] io::Error),
@@ -134,6 +139,8 @@ struct Shared {
     is_over: AtomicBool,
     /// Addresses of the services' data and control ports.
     addresses: BTreeMap<(u16, bool), SocketAddr>,
+    /// Services whose packets go to AF_XDP sockets.
+    af_xdp: BTreeSet<u16>,
 }
 
 /// Sessions that are held. They stay so when this is dropped.
@@ -169,11 +176,14 @@ impl Keeper {
                 }),
             );
         }
+        let af_xdp = options.services.iter().filter(|service| service.delivery == Delivery::AfXdp);
+        let af_xdp = af_xdp.map(|service| service.index).collect();
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             changed: Condvar::new(),
             is_over: AtomicBool::new(false),
             addresses,
+            af_xdp,
         });
         let mine = Arc::clone(&shared);
         let thread = thread::Builder::new().name("hold".into()).spawn(move || keep(&mine))?;
@@ -233,7 +243,10 @@ impl Keeper {
     fn open(&self, dataplane: &Dataplane, sessions: &[Session]) -> Result<Hold, HoldError> {
         let thread = self.thread.as_ref().expect("it runs until this is dropped").thread().clone();
         let mut queues = BTreeSet::new();
-        for session in sessions {
+        for (index, session) in sessions.iter().enumerate() {
+            if self.shared.af_xdp.contains(&session.service) {
+                return Err(HoldError::AfXdp(index));
+            }
             for control in [false, true] {
                 let (service, cpu) = (session.service, session.cpu.into());
                 if dataplane.sockets(service, control)?.contains(&cpu) {
