@@ -26,6 +26,8 @@ pub struct Reply {
     pub service: u16,
     /// Where the UDP payload starts in the frame, if its first header names the session.
     pub names_session_at: Option<usize>,
+    /// Where it goes; all zeroes where that was not needed.
+    pub client: Binding,
 }
 
 /// A packet on its way out.
@@ -62,26 +64,32 @@ pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> R
     }
     let fence = local.fence();
     if now() >= local.exact_deadline() || fence.epoch() == 0 {
-        return Reply::of(Egress::Shut, service.service);
+        return Reply::of(Egress::Shut, service.service).to(&datagram);
     }
     // What a control port answers may be that the session is not ours.
     if service.kind == kind::DATA && service.protocol == protocol::NATIVE {
         let egress = named(sent.frame, &datagram, service.seed, fence, tables);
         let names_session_at = Some(datagram.payload());
-        return Reply { egress, service: service.service, names_session_at };
+        return Reply { names_session_at, ..Reply::of(egress, service.service).to(&datagram) };
     }
     let egress = if service.flags & flag::ENFORCE_BINDING != 0 {
         bound(&datagram, service.seed, fence, tables)
     } else {
         Egress::Passed
     };
-    Reply::of(egress, service.service)
+    Reply::of(egress, service.service).to(&datagram)
+}
+
+/// Where a reply goes.
+#[inline(always)]
+const fn client_of(datagram: &Datagram) -> Binding {
+    Binding { address: datagram.destination, port: datagram.port }
 }
 
 /// The packet goes to a client that a session is bound to.
 #[inline(always)]
 fn bound<T: Tables>(datagram: &Datagram, seed: u64, fence: Fence, tables: &T) -> Egress {
-    let client = Binding { address: datagram.destination, port: datagram.port };
+    let client = client_of(datagram);
     let Some(bits) = bucket_bits(tables) else {
         return Egress::NotReady;
     };
@@ -144,7 +152,13 @@ impl Reply {
 
     #[inline(always)]
     const fn of(egress: Egress, service: u16) -> Self {
-        Self { egress, service, names_session_at: None }
+        Self { egress, service, names_session_at: None, client: Binding::NONE }
+    }
+
+    /// The same of a datagram to a client.
+    #[inline(always)]
+    const fn to(self, datagram: &Datagram) -> Self {
+        Self { client: client_of(datagram), ..self }
     }
 
     /// Whether more of the packet could lead to another outcome: a service's packet of which too

@@ -129,7 +129,8 @@ impl Reason {
 /// How grave a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Somebody pretends to be a node, or knows what contradicts this node's ownership.
+    /// Somebody pretends to be a node or another client, or knows what contradicts this node's
+    /// ownership.
     Security,
     /// The rules refuse it: nothing is wrong with the node.
     Policy,
@@ -157,9 +158,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Nothing is known.
-    pub const NONE: Self = Self { source: Address([0; 2]), port: 0, key: Key::NONE };
-
     /// What a decision has found out.
     #[inline(always)]
     pub const fn of(datagram: &Datagram, key: Key) -> Self {
@@ -178,7 +176,7 @@ pub struct Event {
     /// The hash of the session's key; 0 if not known.
     pub hash: u64,
     /// Where the packet came from; for forwarded packets, if they could be unwrapped, the client.
-    /// All zeroes if not known.
+    /// Of replies, where it was to go. All zeroes if not known.
     pub source: Address,
     /// The interface that it arrived on; 0 if not known.
     pub ifindex: u32,

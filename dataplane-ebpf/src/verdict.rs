@@ -253,7 +253,8 @@ impl Verdict {
             | Self::ShimSender
             | Self::ShimInterface
             | Self::ShimEpochNew
-            | Self::ShimVersionNew => Class::Security,
+            | Self::ShimVersionNew
+            | Self::TransportOld => Class::Security,
             _ => Class::Policy,
         }
     }

@@ -6,11 +6,16 @@ use std::collections::{BTreeSet, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use dataplane_ebpf::egress::{Sent, reply};
+use dataplane_ebpf::event::Reason;
 use dataplane_ebpf::frame::Frame;
+use dataplane_ebpf::node::Address;
+use dataplane_ebpf::service::SERVICES;
 use dataplane_ebpf::verdict::Egress;
-use dataplane_user::dataplane::Dataplane;
 use dataplane_user::dataplane::clock::boottime;
+use dataplane_user::dataplane::events::{Refused, Told};
+use dataplane_user::dataplane::{Dataplane, wire_address};
 use jumpgate_tests::address::Family;
+use jumpgate_tests::corpus::from_clients::client;
 use jumpgate_tests::corpus::replies::{Reply, cases};
 use jumpgate_tests::corpus::tables::{State, load};
 use jumpgate_tests::require_root;
@@ -90,8 +95,36 @@ fn try_all(underlay: Family) -> Result<()> {
             check(&name, agree(&mut dataplane, &case.frame[case.ip..], false), expected);
         }
     }
+    check_events(&mut dataplane)?;
     println!("{} replies over {underlay:?}", cases.len());
     ensure!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// Every reply that was dropped was told of or counted; where its session was looked for, with the
+/// client that it was to go to.
+fn check_events(dataplane: &mut Dataplane) -> Result<()> {
+    for service in 0..SERVICES as u16 {
+        for &egress in Egress::ALL.iter().filter(|egress| !egress.is_sent()) {
+            let Told { told, suppressed } =
+                dataplane.events.told(service, Reason::Egress(egress))?;
+            let counted = dataplane.counters.egress(service, egress)?;
+            ensure!(told + suppressed == counted, "{egress:?}: {told}, {suppressed} of {counted}");
+        }
+    }
+    let clients = Family::ALL.map(client);
+    let mut named = 0;
+    while let Some(Refused { event, reason, .. }) = dataplane.events.take_next() {
+        let known = clients.iter().any(|&(address, port)| {
+            event.source == wire_address(address) && event.port == port.to_be()
+        });
+        // Bound sessions have clients of their own.
+        let somebody = event.source != Address::default() && event.port != 0;
+        let unread = reason == Reason::Egress(Egress::Unreadable);
+        ensure!(somebody != unread, "{event:?}");
+        named += u64::from(known);
+    }
+    ensure!(named > 20, "{named} events name a client");
     Ok(())
 }
 

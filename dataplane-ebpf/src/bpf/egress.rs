@@ -11,12 +11,14 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use dataplane_ebpf::{
+    binding::Binding,
     dissect::native::{ID_LENGTH, ID_OFFSET},
     egress::{Reply, Sent, reply},
     event::{Evidence, Reason},
     frame::Frame,
     parse::{ETHERNET, IPV4, IPV6, UDP},
     verdict::Egress,
+    wire_id::Key,
 };
 
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -64,7 +66,9 @@ fn fence(ctx: &TcContext, ethernet: bool) -> i32 {
     }
     // SAFETY: the context is the one the kernel called the program with.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    tell(decided.service, Reason::Egress(decided.egress), ifindex, Evidence::NONE);
+    let Binding { address: source, port } = decided.client;
+    let evidence = Evidence { source, port, key: Key::NONE };
+    tell(decided.service, Reason::Egress(decided.egress), ifindex, evidence);
     TCX_DROP
 }
 

@@ -300,7 +300,8 @@ pub struct EventRow {
     pub what: String,
     /// The service's name, if it was for one.
     pub service: Option<String>,
-    /// Address and port that it came from, if they could be read.
+    /// Address and port that it came from, or was to go to for what this node sends; if they could
+    /// be read.
     pub source: Option<String>,
     /// The interface that it arrived on, if that is known.
     pub interface: Option<String>,

@@ -52,7 +52,7 @@ fn line(event: &EventRow) -> String {
         }
     };
     add("service", service.as_deref());
-    add("from", source.as_deref());
+    add(if place == "egress" { "to" } else { "from" }, source.as_deref());
     add("on", interface.as_deref());
     add("CPU", Some(&cpu.to_string()));
     add("slot", event.slot.map(|slot| slot.to_string()).as_deref());
