@@ -18,6 +18,7 @@ pub mod echo;
 pub mod fleet;
 pub mod flow;
 pub mod forged;
+pub mod fuzz;
 pub mod gateway;
 pub mod inbox;
 pub mod ip;

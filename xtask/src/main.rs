@@ -6,6 +6,7 @@ mod build;
 mod ci;
 mod command;
 mod demo;
+mod fuzz;
 mod lint;
 mod machine;
 mod paths;
@@ -74,6 +75,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Give any bytes to the parser, the dissectors and all else, under libFuzzer
+    Fuzz {
+        /// Which target: parser, dissectors, packet, decapsulation, icmp, egress or configuration;
+        /// without it, all in turn
+        target: Option<String>,
+        /// How long each is fuzzed
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check formatting and run clippy, for the host and for the BPF target; warnings are errors
     Lint,
     /// What continuous integration runs: setup, lint, test
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => demo::demo(&args),
         Task::Test { suite, full } => test::test(suite, full),
         Task::Bench { args } => bench::bench(&args),
+        Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Task::Lint => lint::lint(),
         Task::Ci => ci::ci(),
     };

@@ -80,7 +80,8 @@ fn runner_variable(triple: &str) -> String {
     format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
 }
 
-fn host() -> Result<String> {
+/// The target that host programs are compiled for.
+pub fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     output(Command::new(rustc).arg("-vV"))
         .and_then(|verbose| Compiler::parse(&verbose))

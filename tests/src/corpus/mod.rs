@@ -12,14 +12,17 @@ pub mod from_clients;
 pub mod from_nodes;
 pub mod from_protocols;
 pub mod icmp;
+pub mod kernel;
 pub mod packet;
 pub mod payload;
 pub mod replies;
 pub mod tables;
 
+use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6};
 use dataplane_ebpf::verdict::Verdict;
 
 use self::tables::State;
+use crate::address::Family;
 
 /// A packet, where and when it arrives, and what becomes of it.
 #[derive(Clone, Debug)]
@@ -83,4 +86,27 @@ impl Case {
     pub fn but_in_kernel(self, verdict: Verdict) -> Self {
         Self { in_kernel: Some(verdict), ..self }
     }
+}
+
+/// What the encapsulation adds over an underlay of this family, in bytes.
+pub fn overhead(family: Family) -> usize {
+    match family {
+        Family::V4 => OVERHEAD_V4,
+        Family::V6 => OVERHEAD_V6,
+    }
+}
+
+/// All packets that a node with an underlay of this family is tried with.
+pub fn corpus(underlay: Family) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for family in Family::ALL {
+        cases.extend(from_clients::cases(family));
+        cases.extend(bound::cases(family));
+        cases.extend(from_clients::at_the_limit(family, overhead(underlay)));
+        cases.extend(from_nodes::cases(underlay, family));
+        cases.extend(icmp::cases(underlay, family));
+        cases.extend(icmp::answers(family, overhead(underlay)));
+        cases.extend(af_xdp::cases(underlay, family));
+    }
+    cases
 }

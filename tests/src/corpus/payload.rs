@@ -1,6 +1,8 @@
 //! UDP payloads of every protocol.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use dataplane_ebpf::dissect::native::{Header, TYPE_CONTROL, TYPE_DATA, TYPE_OPEN};
 use dataplane_ebpf::wire_id::{WireId, mint};
@@ -65,20 +67,35 @@ pub fn opening(service: &Service, client: IpAddr, slot: u16, number: u8) -> (Opt
             mint(&mut id, slot, service.seed()).expect("18 bytes");
             return (Some(u16::from_be_bytes([id[0], id[1]])), dtls_plain(22, 0));
         }
-        Protocol::GtpU => (0..=u32::MAX)
-            .map(|draw| {
-                let [_, npdu, high, low] = draw.to_be_bytes();
-                let mut payload = gtpu_path(1, u16::from_be_bytes([high, low]), &[14, number]);
-                payload[10] = npdu;
-                payload
-            })
-            .find(|payload| {
-                let id = WireId::from_bytes(&payload[..12]).expect("12 bytes");
-                id.key(service.seed()).slot == slot
-            })
-            .expect("every slot has an id"),
+        Protocol::GtpU => echo_in(service.seed(), slot, number),
     };
     (None, payload)
+}
+
+/// An Echo Request that leads to a slot. One in 65,536 does, and finding it takes a while, so those
+/// that were found are kept.
+fn echo_in(seed: u64, slot: u16, number: u8) -> Vec<u8> {
+    static FOUND: Mutex<BTreeMap<(u64, u16), [u8; 3]>> = Mutex::new(BTreeMap::new());
+    let echo = |[npdu, high, low]: [u8; 3]| {
+        let mut payload = gtpu_path(1, u16::from_be_bytes([high, low]), &[14, number]);
+        payload[10] = npdu;
+        payload
+    };
+    let leads_there = |draw: &[u8; 3]| {
+        let id = WireId::from_bytes(&echo(*draw)[..12]).expect("12 bytes");
+        id.key(seed).slot == slot
+    };
+    let mut found = FOUND.lock().expect("nobody panics with it");
+    let draw = found.entry((seed, slot)).or_insert_with(|| {
+        (0..1_u32 << 24)
+            .map(|draw| {
+                let [_, npdu, high, low] = draw.to_be_bytes();
+                [npdu, high, low]
+            })
+            .find(leads_there)
+            .expect("every slot has an id")
+    });
+    echo(*draw)
 }
 
 /// A connection id as a server makes it of its own id (draft-ietf-quic-load-balancers): its length in

@@ -3,19 +3,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
-use dataplane_ebpf::limit;
+use dataplane_ebpf::limit::{self, Limit};
 use dataplane_ebpf::local::Fence;
-use dataplane_ebpf::node::{LinkRow, NextHop};
-use dataplane_ebpf::service::{SERVICES, kind};
+use dataplane_ebpf::node::{LinkRow, NextHop, NodeRow};
+use dataplane_ebpf::service::{SERVICE_ROWS, SERVICES, ServiceRow, kind, row_index};
 use dataplane_ebpf::slot::SlotWord;
 use dataplane_ebpf::table::{Bucket, DetailRow, Entry, Location, Place, WAYS, bits_for};
 use dataplane_ebpf::tables::{Lookup, Tables, lookup};
 use dataplane_ebpf::wire_id::{Key, WireId, mint};
 use dataplane_ebpf::word::{MapWord, Word};
+use dataplane_user::dataplane::memory::Memory;
 use dataplane_user::dataplane::object::Object;
 use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Rate, Service, rows};
+use dataplane_user::dataplane::sessions::SessionTable;
 use dataplane_user::dataplane::{Dataplane, LoadOptions, wire_address};
-use ownership::NodeIndex;
 
 use super::bound;
 use super::from_clients::client;
@@ -295,73 +296,118 @@ pub fn load(family: Family, interfaces: [u32; 2]) -> Result<Dataplane> {
         log_packets: false,
     };
     let mut dataplane = Dataplane::load(options).context("loading the programs")?;
-    let mut services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
-    services.extend(Family::ALL.map(af_xdp_service));
-    let bound = Family::ALL.into_iter().flat_map(bound::services);
-    let all: Vec<_> = services.iter().cloned().chain(bound).collect();
-    let (seed, rows) = rows(&all, underlay(family, SELF))?;
-    dataplane.set_services(seed, &rows);
-    for (link, (ifindex, mtu)) in
-        [(interfaces[0], MTU), (interfaces[0], 90), (interfaces[1], MTU)].into_iter().enumerate()
-    {
-        let link = link as u8;
-        let row = LinkRow {
-            ifindex,
-            mtu: mtu as u32,
-            mac: [2, 0, 0, 0, 1, link],
-            source: wire_address(underlay(family, SELF)),
-            ..LinkRow::EMPTY
-        };
-        dataplane.set_link(link, row);
-    }
-    for (node, link) in [(SELF, 0), (PEER, 0), (ABSENT, 0), (NARROW, 1), (FAR, 2), (NO_LINK, 200)] {
-        set_node(&mut dataplane, family, node, interfaces[usize::from(node == FAR)])?
-            .set_next_hop(NextHop::new([2, 0, 0, 0, 2, node as u8], link));
-    }
-    set_node(&mut dataplane, family, LOST, interfaces[0])?;
-    dataplane.node(index(ABSENT)?).set_present(false);
-    dataplane.node(index(PEER)?).set_epoch(PEER_EPOCH);
-    for (slot, owner, previous) in PLACEMENT {
-        let word = dataplane.memory.slots.get(slot.into()).context("a word for each slot")?;
-        word.store(SlotWord::new(owner, previous, REVISION).bits());
-    }
-    for service in &services {
-        for session in Session::ALL {
-            let (entry, version) = session.entry();
-            dataplane
-                .insert(key_of(service, session), entry, version)
-                .with_context(|| format!("inserting {session:?} of {}", service.name))?;
-            tear(&mut dataplane, key_of(service, session), session)?;
-        }
-    }
-    dataplane.memory.set_jiffies(JIFFIES);
+    let Dataplane { memory, sessions, .. } = &mut dataplane;
+    fill(memory, sessions, family, interfaces)?;
     State::Ready.apply(&dataplane);
     Family::ALL.into_iter().try_for_each(|family| bound::fill(&mut dataplane, family))?;
     Ok(dataplane)
 }
 
+/// The same tables without a kernel, and without the sessions of services that enforce bindings.
+pub fn on_host(family: Family, interfaces: [u32; 2]) -> Result<Memory> {
+    let bits = bits_for(SESSIONS);
+    let mut memory = Memory::anonymous(bits).context("allocating the tables")?;
+    fill(&mut memory, &mut SessionTable::new(bits), family, interfaces)?;
+    memory.cpus.set(0, 0);
+    State::Ready.apply_to(&memory);
+    Ok(memory)
+}
+
+/// Fills all token buckets.
+pub fn refill(memory: &Memory) {
+    for index in 0..memory.limits.len() {
+        memory.limits.get(index).expect("within the table").store(0);
+    }
+}
+
+/// Takes the services' token buckets out of the tables, so that no packet's verdict depends on
+/// others; but for answers to packets that do not fit, behind which [`refill`] is due.
+pub fn lift_limits(memory: &mut Memory) {
+    for row in 0..SERVICE_ROWS {
+        let service = *memory.services.get(row).expect("within the table");
+        memory.services.set(row, ServiceRow { limit: Limit::NONE, ..service });
+    }
+}
+
+/// Takes out what only the kernel knows: sessions on a CPU that has no queue.
+pub fn remove_queueless(dataplane: &mut Dataplane) {
+    let af_xdp = Family::ALL.map(af_xdp_service);
+    for service in Family::ALL.into_iter().flat_map(services).chain(af_xdp) {
+        dataplane.remove(key_of(&service, Session::NoQueue));
+    }
+}
+
+fn fill(
+    memory: &mut Memory,
+    sessions: &mut SessionTable,
+    family: Family,
+    interfaces: [u32; 2],
+) -> Result<()> {
+    let mut services: Vec<_> = Family::ALL.into_iter().flat_map(services).collect();
+    services.extend(Family::ALL.map(af_xdp_service));
+    let bound = Family::ALL.into_iter().flat_map(bound::services);
+    let all: Vec<_> = services.iter().cloned().chain(bound).collect();
+    let (seed, rows) = rows(&all, underlay(family, SELF))?;
+    for row in rows {
+        memory.services.set(row_index(row.address, row.port, seed) as usize, row);
+    }
+    memory.local_row().set_service_seed(seed);
+    for (link, (ifindex, mtu)) in
+        [(interfaces[0], MTU), (interfaces[0], 90), (interfaces[1], MTU)].into_iter().enumerate()
+    {
+        let row = LinkRow {
+            ifindex,
+            mtu: mtu as u32,
+            mac: [2, 0, 0, 0, 1, link as u8],
+            source: wire_address(underlay(family, SELF)),
+            ..LinkRow::EMPTY
+        };
+        memory.links.set(link, row);
+    }
+    let nodes = [
+        (SELF, Some(0)),
+        (PEER, Some(0)),
+        (LOST, None),
+        (ABSENT, Some(0)),
+        (NARROW, Some(1)),
+        (FAR, Some(2)),
+        (NO_LINK, Some(200)),
+    ];
+    for (node, link) in nodes {
+        let mut row = NodeRow::empty();
+        row.address = wire_address(underlay(family, node));
+        row.interfaces[0] = interfaces[usize::from(node == FAR)];
+        if let Some(link) = link {
+            row.set_next_hop(NextHop::new([2, 0, 0, 0, 2, node as u8], link));
+        }
+        row.set_epoch(if node == PEER { PEER_EPOCH } else { 0 });
+        row.set_present(node != ABSENT);
+        memory.nodes.set(node.into(), row);
+    }
+    for (slot, owner, previous) in PLACEMENT {
+        let word = memory.slots.get(slot.into()).context("a word for each slot")?;
+        word.store(SlotWord::new(owner, previous, REVISION).bits());
+    }
+    for service in &services {
+        for session in Session::ALL {
+            let (entry, version) = session.entry();
+            sessions
+                .insert(memory, key_of(service, session), entry, version)
+                .with_context(|| format!("inserting {session:?} of {}", service.name))?;
+            tear(memory, key_of(service, session), session)?;
+        }
+    }
+    memory.set_jiffies(JIFFIES);
+    Ok(())
+}
+
 /// The time that decisions in userspace see; the kernel's own is always later.
 const JIFFIES: u64 = 100;
 
-fn index(node: u16) -> Result<NodeIndex> {
-    Ok(NodeIndex::new(node)?)
-}
-
-fn set_node(
-    dataplane: &mut Dataplane,
-    family: Family,
-    node: u16,
-    interface: u32,
-) -> Result<&dataplane_ebpf::node::NodeRow> {
-    dataplane.set_node(index(node)?, underlay(family, node), &[interface]);
-    Ok(dataplane.node(index(node)?))
-}
-
 /// Leaves an entry as a reader may find it in the middle of a change.
-fn tear(dataplane: &mut Dataplane, key: Key, session: Session) -> Result<()> {
+fn tear(memory: &mut Memory, key: Key, session: Session) -> Result<()> {
     let bits = bits_for(SESSIONS);
-    let memory = &mut dataplane.memory;
-    let Lookup::Hit { detail, generation, .. } = lookup(memory, key.hash, bits) else {
+    let Lookup::Hit { detail, generation, .. } = lookup(&*memory, key.hash, bits) else {
         anyhow::bail!("the entry that was just inserted is not there");
     };
     let (bucket, way) = (detail / WAYS as u32, (detail % WAYS as u32) as u8);
@@ -415,7 +461,12 @@ pub enum State {
 impl State {
     /// Brings the node into this condition.
     pub fn apply(self, dataplane: &Dataplane) {
-        let local = dataplane.memory.local_row();
+        self.apply_to(&dataplane.memory);
+    }
+
+    /// The same where only tables are.
+    pub fn apply_to(self, memory: &Memory) {
+        let local = memory.local_row();
         let deadline = if self == Self::Shut { JIFFIES } else { u64::MAX };
         local.arm(Fence::new(EPOCH, deadline), u64::MAX);
         local.set_identity(dataplane_ebpf::local::Identity {
@@ -428,7 +479,7 @@ impl State {
             let (client, _) = client(Family::of(service.address.ip()));
             for kind in [kind::DATA, kind::CONTROL, limit::ANSWERS] {
                 let index = limit::index(wire_address(client), service.seed(), kind);
-                let word = dataplane.memory.limits.get(index as usize).expect("a word for each");
+                let word = memory.limits.get(index as usize).expect("a word for each");
                 word.store(until);
             }
         }
