@@ -44,18 +44,20 @@ pub enum Action {
     Drop,
     /// Give it to an application on this node.
     Deliver {
-        /// The CPU that is to process it; AF_XDP has no choice of it.
+        /// The CPU; [`NO_CPU`] if it goes to the AF_XDP socket of the queue of its arrival.
         cpu: u32,
         /// Whether another node has forwarded it, so that its encapsulation must go.
         forwarded: bool,
-        /// Whether it goes to the AF_XDP socket of the queue of its arrival.
-        af_xdp: bool,
     },
     /// Send it to another node.
     Forward(Forward),
     /// Keep it in the hold ring; see [`crate::hold`].
     Hold,
 }
+
+/// Not a CPU: what the packets of services with AF_XDP have for one. A field of its own would cost
+/// every other service's packets 2 ns, for the registers that it takes.
+pub const NO_CPU: u32 = u32::MAX;
 
 /// A packet on its way through the decision.
 struct Packet<'a, T> {
@@ -390,8 +392,8 @@ impl<T: Tables> Packet<'_, T> {
         let verdict = if self.is_icmp { Verdict::IcmpLocal } else { verdict };
         // ICMP errors go to the kernel's stack in any case: AF_XDP ports are for UDP.
         let af_xdp = self.service.flags & flag::AF_XDP != 0 && !self.is_icmp;
-        let forwarded = self.shim.is_some();
-        self.decision(verdict, Action::Deliver { cpu, forwarded, af_xdp })
+        let cpu = if af_xdp { NO_CPU } else { cpu };
+        self.decision(verdict, Action::Deliver { cpu, forwarded: self.shim.is_some() })
     }
 
     #[inline(always)]

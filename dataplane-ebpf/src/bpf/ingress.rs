@@ -16,7 +16,7 @@ use dataplane_ebpf::{
     event::{Evidence, Reason},
     frame::{Frame, FrameMut},
     parse::Datagram,
-    route::{Action, Decision, route},
+    route::{Action, Decision, NO_CPU, route},
     verdict::Verdict,
     xsk::{mark_forwarded, row_of},
 };
@@ -37,16 +37,9 @@ pub fn steer(ctx: &XdpContext) -> u32 {
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
-        Action::Deliver { cpu, forwarded: false, af_xdp: false } => {
-            redirect_to_cpu(cpu).ok_or(Verdict::NoCpu)
-        }
-        Action::Deliver { cpu, forwarded: true, af_xdp: false } => {
-            unwrap(ctx, datagram.ip, |addresses| addresses)
-                .and_then(|()| redirect_to_cpu(cpu).ok_or(Verdict::NoCpu))
-        }
-        Action::Deliver { forwarded: false, af_xdp: true, .. } => to_xsk(ctx, ingress),
-        Action::Deliver { forwarded: true, af_xdp: true, .. } => {
-            unwrap(ctx, datagram.ip, mark_forwarded).and_then(|()| to_xsk(ctx, ingress))
+        Action::Deliver { cpu, forwarded: false } => hand_over(ctx, ingress, cpu),
+        Action::Deliver { cpu, forwarded: true } => {
+            unwrap(ctx, cpu, datagram.ip).and_then(|()| hand_over(ctx, ingress, cpu))
         }
         Action::Forward(forward) => match send(ctx, ingress, &forward, &datagram) {
             Err(Verdict::TooBig) if too_big::answer(ctx, &forward, &datagram) => {
@@ -77,23 +70,27 @@ pub fn settle(ctx: &XdpContext, service: u16, verdict: Verdict, ingress: u32, ev
     debug!(ctx, "service {} verdict {}", service, verdict as u32);
 }
 
-/// Takes the encapsulation off; `mark` says what becomes of the MAC addresses.
+/// Takes the encapsulation off.
 #[inline(always)]
-fn unwrap(
-    ctx: &XdpContext,
-    inner: usize,
-    mark: impl FnOnce([u8; 12]) -> [u8; 12],
-) -> Result<(), Verdict> {
+fn unwrap(ctx: &XdpContext, cpu: u32, inner: usize) -> Result<(), Verdict> {
     let addresses = mac_addresses(&frame(ctx)).ok_or(Verdict::Malformed)?;
+    let addresses = if cpu == NO_CPU { mark_forwarded(addresses) } else { addresses };
     move_head(ctx, decapsulation_delta(inner))?;
-    decapsulate(&mut frame_mut(ctx), mark(addresses)).ok_or(Verdict::Malformed)
+    decapsulate(&mut frame_mut(ctx), addresses).ok_or(Verdict::Malformed)
 }
 
-/// Gives the packet to the AF_XDP socket of the queue that it came by.
+/// Gives the packet to its CPU, or to the AF_XDP socket of the queue that it came by.
 #[inline(always)]
-fn to_xsk(ctx: &XdpContext, ingress: u32) -> Result<u32, Verdict> {
-    let row = row_of(&Maps, ingress, ctx.rx_queue_index()).ok_or(Verdict::NoXsk)?;
-    redirect_to_xsk(row).ok_or(Verdict::NoXsk)
+fn hand_over(ctx: &XdpContext, ingress: u32, cpu: u32) -> Result<u32, Verdict> {
+    // First as if there were no AF_XDP, so that whoever does without it need not ask.
+    match redirect_to_cpu(cpu) {
+        Some(result) => Ok(result),
+        None if cpu == NO_CPU => {
+            let row = row_of(&Maps, ingress, ctx.rx_queue_index()).ok_or(Verdict::NoXsk)?;
+            redirect_to_xsk(row).ok_or(Verdict::NoXsk)
+        }
+        None => Err(Verdict::NoCpu),
+    }
 }
 
 #[inline(always)]

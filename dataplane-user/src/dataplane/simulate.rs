@@ -6,7 +6,7 @@ use dataplane_ebpf::{
     frame::{Frame, FrameMut},
     hold::{HELD_MAX, HeldHeader, ethernet_of},
     parse::{Datagram, ETHERNET},
-    route::{Action, Decision, route},
+    route::{Action, Decision, NO_CPU, route},
     tables::Tables,
     verdict::Verdict,
     xsk::mark_forwarded,
@@ -53,8 +53,7 @@ pub fn simulate<T: Tables>(frame: &[u8], ingress: u32, tables: &T) -> Simulated 
         Action::Pass => (verdict, XdpResult::Pass, frame.to_vec()),
         Action::Drop => (verdict, XdpResult::Drop, frame.to_vec()),
         Action::Deliver { forwarded: false, .. } => (verdict, XdpResult::Redirect, frame.to_vec()),
-        Action::Deliver { forwarded: true, af_xdp, .. } => match unwrap(frame, datagram.ip, af_xdp)
-        {
+        Action::Deliver { forwarded: true, cpu } => match unwrap(frame, datagram.ip, cpu) {
             Some(unwrapped) => (verdict, XdpResult::Redirect, unwrapped),
             None => (Verdict::Malformed, XdpResult::Drop, frame.to_vec()),
         },
@@ -102,9 +101,9 @@ fn keep(frame: &[u8], header: HeldHeader, start: usize) -> Option<Vec<u8>> {
     Some(kept)
 }
 
-fn unwrap(frame: &[u8], inner: usize, af_xdp: bool) -> Option<Vec<u8>> {
+fn unwrap(frame: &[u8], inner: usize, cpu: u32) -> Option<Vec<u8>> {
     let addresses = mac_addresses(&Frame::new(frame))?;
-    let addresses = if af_xdp { mark_forwarded(addresses) } else { addresses };
+    let addresses = if cpu == NO_CPU { mark_forwarded(addresses) } else { addresses };
     let mut moved = move_head(frame, decapsulation_delta(inner));
     decapsulate(&mut FrameMut::new(&mut moved), addresses)?;
     Some(moved)
