@@ -9,13 +9,21 @@ use dataplane_ebpf::{
     table::{Entry, Place, bits_for},
     tables::lookup,
     wire_id::WireId,
+    wire_id_row::Registered,
 };
-use dataplane_user::dataplane::{memory::Memory, sessions::SessionTable};
+use dataplane_user::{
+    dataplane::{
+        memory::Memory,
+        services::{Delivery, Limits, Protocol, Service},
+        sessions::SessionTable,
+    },
+    node::recover,
+};
 use jumpgate_benches::{
     packet::native_frame,
     session::{key, session},
 };
-use ownership::{NodeIndex, Placement, Revision, placement::Member};
+use ownership::{Epoch, NodeIndex, Placement, Revision, placement::Member};
 use std::hint::black_box;
 
 const SEED: u64 = 7;
@@ -55,6 +63,39 @@ fn table(criterion: &mut Criterion) {
     });
 }
 
+/// A daemon takes over a full table: what lies between its start and its first packet.
+fn recovery(criterion: &mut Criterion) {
+    const SESSIONS: u64 = 1 << 20;
+    let service = Service {
+        index: 1,
+        name: "bench".to_owned(),
+        address: "192.0.2.1:1".parse().expect("an address"),
+        control_port: None,
+        protocol: Protocol::Native,
+        cluster_seed: SEED,
+        delivery: Delivery::default(),
+        enforces_binding: false,
+        limits: Limits::default(),
+    };
+    let bits = bits_for(SESSIONS);
+    let memory = Memory::anonymous(bits).expect("memory for the table");
+    let mut table = SessionTable::new(bits);
+    let entry = Entry { place: Place::Local { cpu: 0 }, epoch: 1 };
+    for number in 0..SESSIONS {
+        let bytes = session(number);
+        let key = key(number, service.seed());
+        let row = Registered::new(&bytes, service.index, key.hash).expect("16 bytes");
+        table.register(&memory, key, entry, 1, &row).expect("room for all");
+    }
+    let services = [service];
+    criterion.bench_function("recovery/1m_sessions", |bencher| {
+        bencher.iter(|| {
+            let recovered = recover(&memory, bits, &services, Epoch::FIRST);
+            assert_eq!((recovered.sessions.len() as u64, recovered.removed), (SESSIONS, 0));
+        });
+    });
+}
+
 fn placement(criterion: &mut Criterion) {
     for nodes in [10, 100, 1_000] {
         let members: Vec<_> = (1..=nodes)
@@ -78,6 +119,6 @@ criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(2));
-    targets = packets, table, placement
+    targets = packets, table, recovery, placement
 }
 criterion_main!(benches);

@@ -194,7 +194,7 @@ pub struct LinkRow {
     /// This node's address on the underlay: the source of what it forwards.
     pub source: Address,
     /// Padding.
-    pub _pad2: [u64; 3],
+    pub _pad2: [u64; 4],
 }
 
 const _: () = assert!(size_of::<LinkRow>() == 64);
@@ -207,6 +207,6 @@ impl LinkRow {
         mac: [0; 6],
         _pad: [0; 2],
         source: Address([0; 2]),
-        _pad2: [0; 3],
+        _pad2: [0; 4],
     };
 }

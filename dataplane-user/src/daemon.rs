@@ -195,16 +195,12 @@ impl Daemon {
         let mut believed = believe(&mut node, &links);
         learn(&mut node, &links, &mut next_hops, &mut believed).await;
         let name = node.name.clone();
-        match open(node, &config, &interfaces, &state, &start) {
+        match open(node, &config, &interfaces, &links, &state, &start) {
             Ok((node, server)) => {
                 made.0 = None;
                 let is_adopted = matches!(start, Start::Adopt { .. });
                 let socket = config.api.socket.display();
                 tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
-                let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
-                if let Err(error) = lock(&node).dataplane.forget_links_but(&keep) {
-                    tracing::warn!(%error, "links of before are not forgotten yet");
-                }
                 let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
@@ -336,6 +332,7 @@ fn open(
     mut node: Node,
     config: &Config,
     interfaces: &Interfaces,
+    links: &Links,
     state: &StateFolder,
     start: &Start,
 ) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
@@ -345,10 +342,11 @@ fn open(
         give_up(&mut node, start);
         return Err(error);
     }
-    if let Err(error) = node.dataplane.retire_generations() {
-        tracing::warn!(%error, "what belonged to earlier programs is pinned still");
-    }
     retire_folders(config, node.dataplane.map_folder());
+    let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
+    if let Err(error) = node.dataplane.forget_links_but(&keep) {
+        tracing::warn!(%error, "links of before are not forgotten yet");
+    }
     let node = Arc::new(Mutex::new(node));
     let handler = Arc::clone(&node);
     let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {

@@ -14,6 +14,7 @@ use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::Fleet;
 use jumpgate_tests::inbox::Inbox;
+use jumpgate_tests::ip::Batch;
 use jumpgate_tests::path_mtu;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
@@ -38,15 +39,20 @@ struct Scene {
     session: [u8; 16],
 }
 
+/// Whose packets name their session in either direction, and whose replies do not.
+fn services(cluster: &Cluster, family: Family) -> [Service; 2] {
+    let unnamed = Service {
+        protocol: "offset",
+        id_length: Some(6),
+        ..Service::native("unnamed", cluster.vip(family), UNNAMED_PORT)
+    };
+    [Service::native("icmp", cluster.vip(family), PORT), unnamed]
+}
+
 impl Scene {
     fn new(family: Family, network: Builder) -> Result<Self> {
         let cluster = network.nodes(2).build()?;
-        let service = Service::native("icmp", cluster.vip(family), PORT);
-        let unnamed = Service {
-            protocol: "offset",
-            id_length: Some(6),
-            ..Service::native("unnamed", cluster.vip(family), UNNAMED_PORT)
-        };
+        let [service, unnamed] = services(&cluster, family);
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
             let config = Config::of(&cluster, node, &[service.clone(), unnamed.clone()]);
@@ -146,6 +152,35 @@ fn a_client_of_ipv6_learns_what_fits_over_ipv4() -> Result<()> {
 
 /// The last link to the client is narrow: the router in front of it says so to the VIP, and a node
 /// that does not own the session gets the message.
+#[test]
+fn a_program_tells_what_fits_without_its_daemon_and_so_does_the_next_one() -> Result<()> {
+    require_root!();
+    let network = Cluster::builder().underlay(Family::V4).node_mtu(1500);
+    let mut scene = Scene::new(Family::V4, network)?;
+    let node = &scene.cluster.nodes()[B];
+    let next = Config::of(&scene.cluster, node, &services(&scene.cluster, Family::V4));
+    let host = &scene.cluster.clients()[0];
+    for round in 0..3 {
+        let daemon = &mut scene.fleet.daemons[B];
+        daemon.kill()?;
+        if round > 0 {
+            *daemon = Daemon::start(&scene.cluster, node, &next)?;
+        }
+        // Each time from an address of whose path nothing is known.
+        let local = host.pool_address(Family::V4, round + 1);
+        scene.client = host.namespace().run(|| UdpSocket::bind((local, 0)))?;
+        scene.client.connect(scene.server)?;
+        scene.client.set_read_timeout(Some(PATIENCE))?;
+        Batch::new().add("route flush cache").run(host.namespace())?;
+        path_mtu::never_fragment(&scene.client)?;
+        scene.client.send(&scene.packet(1500))?;
+        let error = scene.client.recv(&mut [0; 16]);
+        ensure!(is_too_long(&error), "round {round}: {error:?}");
+    }
+    ensure!(scene.verdict(B, "too-big-answered")? == 3 && scene.verdict(B, "too-big")? == 0);
+    Ok(())
+}
+
 fn the_owner_learns_what_fits(underlay: Family, family: Family) -> Result<()> {
     let network = Cluster::builder().underlay(underlay).client_mtu(1300);
     let scene = Scene::new(family, network)?;

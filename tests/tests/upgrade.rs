@@ -3,16 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::MapData;
+use dataplane_ebpf::abi::SCHEMA;
+use dataplane_ebpf::node::{LINKS, LinkRow};
 use dataplane_user::api::{Client as Api, Request};
+use dataplane_user::dataplane::region::Region;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::daemon::{Daemon, binary};
 use jumpgate_tests::fleet::{self, Fleet, Options};
+use jumpgate_tests::ip::Batch;
+use jumpgate_tests::mounts::BPFFS;
 use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::require_root;
 use jumpgate_tests::swarm::Swarm;
@@ -219,5 +226,35 @@ fn another_version_takes_over_and_sessions_of_before_can_be_changed_and_closed()
     api.done(&Request::Close { session: session.clone() }, None)?;
     ensure!(!sessions(daemon)?.contains(&session));
     ensure!(api.status()?.entries == status.entries - 1);
+    Ok(())
+}
+
+#[test]
+fn a_link_that_has_changed_meanwhile_is_used_as_it_is_now() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(End::Killed)?;
+    let binary = binary()?;
+    for mtu in [3000, 2000] {
+        let Scene { cluster, fleet, .. } = &mut scene;
+        let node = &cluster.nodes()[0];
+        Batch::new().add(format!("link set eth0 mtu {mtu}")).run(node.namespace())?;
+        fleet.daemons[0].kill()?;
+        let config = fleet::config(cluster, node, &Options::default());
+        fleet.daemons[0] = Daemon::start_binary(&binary, cluster, node, &config, &[])?;
+        fleet.wait_for_next_hops()?;
+        // What it was is forgotten.
+        let known = node.mounts().run(node.namespace(), || -> Result<Vec<u32>> {
+            let map = MapData::from_pin(format!("{BPFFS}/jumpgate/a/maps/v{SCHEMA}-1/LINKS"))?;
+            let links: Region<LinkRow> = Region::of_map(map.fd().as_fd(), LINKS)?;
+            let mtu = |link| links.get(link).expect("a row for each link").mtu;
+            Ok((0..LINKS).map(mtu).filter(|&mtu| mtu != 0).collect())
+        })?;
+        ensure!(known == [mtu], "{known:?}");
+    }
+    scene.cluster.route_vips_to(&[0])?;
+    let forwarded = scene.fleet.count("forward-slot")?;
+    scene.swarm.send();
+    scene.expect_no_loss()?;
+    ensure!(scene.fleet.count("forward-slot")? > forwarded + 10, "{:?}", scene.fleet.stats(0)?);
     Ok(())
 }

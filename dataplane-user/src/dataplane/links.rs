@@ -1,7 +1,7 @@
 //! Links and nodes, whose rows a running program may be reading when a daemon takes them over.
 
 use super::{Dataplane, grace::grace_period, wire_address};
-use dataplane_ebpf::node::{LINKS, LinkRow, NODES, NextHop, NodeRow};
+use dataplane_ebpf::node::{LINKS, LinkRow, NODE_INTERFACES, NODES, NextHop, NodeRow};
 use ownership::NodeIndex;
 use std::{collections::BTreeMap, io, net::IpAddr};
 
@@ -16,20 +16,19 @@ impl Dataplane {
         self.memory.links.set(link as usize, row);
     }
 
-    /// Publishes links and returns their numbers. A link that is published already keeps its number;
-    /// others get numbers that no next hop uses.
+    /// Publishes links and returns their numbers, which are below [`NODE_INTERFACES`]. A link that is
+    /// published already keeps its number; others get numbers that no next hop uses, as long as there
+    /// are some.
     ///
     /// # Errors
-    /// When there are too many, even without those that are not wanted any more.
+    /// When there are too many.
     pub fn publish_links(&mut self, rows: &[LinkRow]) -> io::Result<Vec<u8>> {
         let mut numbers = vec![None; rows.len()];
         for (number, row) in numbers.iter_mut().zip(rows) {
             *number = self.link_numbers().find(|&link| self.link_row(link) == row);
         }
-        let empty = |link: &u8| self.link_row(*link).ifindex == 0;
-        let free: Vec<u8> = self.link_numbers().filter(empty).collect();
-        if free.len() < numbers.iter().filter(|number| number.is_none()).count() {
-            // Left by daemons that did not come so far as to forget them.
+        let free = self.link_numbers().filter(|&link| self.link_row(link).ifindex == 0).count();
+        if free < numbers.iter().filter(|number| number.is_none()).count() {
             let known: Vec<u8> = numbers.iter().flatten().copied().collect();
             self.forget_links_but(&known)?;
         }
@@ -62,8 +61,14 @@ impl Dataplane {
         Ok(())
     }
 
+    /// The number of the link that is the interface with this index.
+    pub fn link_of(&self, ifindex: u32) -> Option<u8> {
+        self.link_numbers().find(|&link| self.link_row(link).ifindex == ifindex)
+    }
+
+    /// The numbers that links get; [`dataplane_ebpf::xsk`] finds no others.
     fn link_numbers(&self) -> impl Iterator<Item = u8> + use<> {
-        0..LINKS as u8
+        0..NODE_INTERFACES as u8
     }
 
     fn link_row(&self, link: u8) -> &LinkRow {

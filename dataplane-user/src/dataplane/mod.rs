@@ -59,7 +59,7 @@ use probe::Probe;
 use sessions::{InsertError, SessionTable};
 use shape::{Owner, Shape};
 use socket_array::SocketArray;
-use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 use thiserror::Error;
 
 /// How to load the programs.
@@ -197,8 +197,6 @@ pub struct Dataplane {
 struct Pins {
     folder: MapFolder,
     maps: BTreeMap<String, (Owner, Shape)>,
-    /// The pins of the maps that belong to these programs alone.
-    generation: Vec<PathBuf>,
 }
 
 impl Dataplane {
@@ -247,13 +245,7 @@ impl Dataplane {
         let counters = Counters::take(&mut ebpf)?;
         let is_new = !matches!(maps, Maps::Adopted(_));
         let events = EventRing::of_maps(&mut ebpf, is_new)?;
-        let pins = match maps.folder() {
-            None => None,
-            Some(folder) => {
-                let generation = folder.pin_generation(&ebpf, &shapes)?;
-                Some(Pins { folder: folder.clone(), maps: shapes, generation })
-            }
-        };
+        let pins = maps.folder().map(|folder| Pins { folder: folder.clone(), maps: shapes });
         let sockets = match take_map(&mut ebpf, "SOCKETS")? {
             Map::ReusePortSockArray(map) => map,
             _ => return Err(MapError::InvalidName { name: "SOCKETS".to_owned() }.into()),
@@ -315,14 +307,6 @@ impl Dataplane {
     fn local_id(&self) -> Option<u32> {
         let (_, info) = self.pins.as_ref()?.folder.open("LOCAL").ok()?;
         Some(info.id)
-    }
-
-    /// Forgets what belonged to the programs of a predecessor, once nobody runs them.
-    pub fn retire_generations(&self) -> io::Result<()> {
-        match &self.pins {
-            Some(Pins { folder, maps, generation }) => folder.retire_generations(maps, generation),
-            None => Ok(()),
-        }
     }
 
     /// Where its maps are pinned.

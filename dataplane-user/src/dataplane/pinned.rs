@@ -1,11 +1,9 @@
 //! The maps of a node on its bpffs, from which a successor of the daemon takes them.
 
 use super::{
-    LoadError,
     bpf::{self, MapInfo, map_info, open_pin},
     shape::{Owner, Shape},
 };
-use aya::{Ebpf, maps::Map};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::{
     collections::BTreeMap,
@@ -175,48 +173,6 @@ impl MapFolder {
                 Err(PinnedMapError::Missing { name: "CPUS".to_owned(), path, source })
             }
         }
-    }
-
-    /// Pins what belongs to the programs just loaded alone, beside what earlier ones have there.
-    pub(super) fn pin_generation(
-        &self,
-        ebpf: &Ebpf,
-        wanted: &BTreeMap<String, (Owner, Shape)>,
-    ) -> Result<Vec<PathBuf>, LoadError> {
-        let mut pins = Vec::new();
-        for (name, map) in ebpf.maps() {
-            if !matches!(wanted.get(name), Some((Owner::Generation, _))) {
-                continue;
-            }
-            let Map::ProgramArray(data) = map else { continue };
-            let pin = self.pin(&format!("{name}-{}", data.info()?.id()));
-            data.pin(&pin).map_err(|error| PinError {
-                path: self.path.clone(),
-                source: io::Error::other(error),
-            })?;
-            pins.push(pin);
-        }
-        Ok(pins)
-    }
-
-    /// Removes what belonged to earlier programs: nobody runs them any more.
-    pub(super) fn retire_generations(
-        &self,
-        wanted: &BTreeMap<String, (Owner, Shape)>,
-        ours: &[PathBuf],
-    ) -> io::Result<()> {
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let kind = name.to_string_lossy().rsplit_once('-').map(|(kind, _)| kind.to_owned());
-            let is_generation = kind
-                .and_then(|kind| wanted.get(&kind))
-                .is_some_and(|(owner, _)| *owner == Owner::Generation);
-            if is_generation && !ours.contains(&entry.path()) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes all pins and the folder. The maps live on where programs or processes use them.

@@ -6,7 +6,6 @@ use super::{
     sessions::{Level, SessionTable, set_rows},
 };
 use dataplane_ebpf::{
-    slot::SLOTS,
     table::{Entry, Location, WAYS, buckets},
     tables::Tables,
     wire_id::Key,
@@ -112,8 +111,8 @@ impl SessionTable {
                 bucket.set_stash(wanted[1]);
             }
         }
-        for slot in 0..SLOTS as u16 {
-            let wanted = self.rows[slot as usize] > 0;
+        for (slot, &rows) in self.rows.iter().enumerate() {
+            let (slot, wanted) = (slot as u16, rows > 0);
             if memory.slot(slot).is_some_and(|word| word.has_rows() != wanted) {
                 set_rows(memory, slot, wanted);
             }

@@ -25,10 +25,8 @@ pub struct Shape {
 pub enum Owner {
     /// All programs of the node, one after the other: it is pinned, and taken over.
     Node,
-    /// The programs of one daemon, which call each other through it: it is pinned as long as they
-    /// run, because the kernel empties it when no user holds it, but never taken over.
-    Generation,
-    /// One program: its constants and its log.
+    /// One program: its constants and its log. (An array of programs would be another case: they call
+    /// each other through it, so it goes with them; but the kernel empties it with its last user.)
     Program,
 }
 
@@ -76,7 +74,6 @@ pub fn maps(options: &LoadOptions) -> Result<BTreeMap<String, (Owner, Shape)>, L
         let owner = match &*name {
             _ if is_constant => Owner::Program,
             "AYA_LOGS" => Owner::Program,
-            _ if is(kind, bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY) => Owner::Generation,
             _ => Owner::Node,
         };
         (name, (owner, shape))

@@ -3,6 +3,7 @@
 use super::{Node, Refusal};
 use crate::{api::XskPlace, dataplane::services::Delivery};
 use dataplane_ebpf::abi::SCHEMA;
+use nix::net::if_::if_nametoindex;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 impl Node {
@@ -14,8 +15,9 @@ impl Node {
         queue: u32,
         socket: Option<BorrowedFd<'_>>,
     ) -> Result<(XskPlace, Vec<OwnedFd>), Refusal> {
-        let link = self.attached.iter().position(|attached| attached.interface == interface);
-        let Some(link) = link else {
+        let is_attached = self.attached.iter().any(|attached| attached.interface == interface);
+        let ifindex = if_nametoindex(interface).ok().filter(|_| is_attached);
+        let Some(link) = ifindex.and_then(|ifindex| self.dataplane.link_of(ifindex)) else {
             let known: Vec<_> = self.attached.iter().map(|known| &*known.interface).collect();
             let (interface, known) = (interface.to_owned(), known.join(", "));
             return Err(Refusal::NoInterface { interface, known });
@@ -28,7 +30,6 @@ impl Node {
         }
         let socket = socket.ok_or(Refusal::NoSocket)?;
         let tables = self.dataplane.xsk_tables()?;
-        // Links are numbered as interfaces are configured, and attached in that order.
         self.dataplane.add_xsk(link as u32, queue, socket)?;
         Ok((place, tables))
     }
