@@ -5,11 +5,19 @@ use dataplane_ebpf::{
     slot::SlotWord,
     table::{Entry, Place, WAYS, buckets},
     tables::Tables,
-    wire_id::Key,
+    wire_id::{Key, WireId},
     wire_id_row::Registered,
     word::Word,
 };
-use dataplane_user::dataplane::{memory::Memory, sessions::SessionTable};
+use dataplane_user::{
+    dataplane::{
+        memory::Memory,
+        services::{Delivery, Limits, Protocol, Service},
+        sessions::SessionTable,
+    },
+    node::recover as recover_node,
+};
+use ownership::Epoch;
 use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use std::collections::HashMap;
 
@@ -173,4 +181,30 @@ fn what_is_not_wanted_or_not_known_is_removed_with_its_flags() {
     let (table, removed) = SessionTable::recover(&memory, BITS, key_of, |_| false);
     assert_eq!((table.len(), removed), (0, (0..24).filter(wanted).count()));
     assert_eq!(image(&memory), empty);
+}
+
+#[test]
+fn a_session_that_was_held_is_served_again() {
+    let memory = Memory::anonymous(BITS).expect("a little memory");
+    let services = [Service {
+        index: 1,
+        name: "held".to_owned(),
+        address: "192.0.2.1:1".parse().expect("an address"),
+        control_port: None,
+        protocol: Protocol::Native,
+        cluster_seed: 7,
+        delivery: Delivery::default(),
+        enforces_binding: false,
+        limits: Limits::default(),
+    }];
+    let bytes = [9; 16];
+    let key = WireId::from_bytes(&bytes).expect("16 bytes").key(services[0].seed());
+    let row = Registered::new(&bytes, 1, key.hash).expect("16 bytes");
+    let held = Entry { place: Place::Hold { cpu: 3 }, epoch: 1 };
+    SessionTable::new(BITS).register(&memory, key, held, 5, &row).expect("room");
+
+    let recovered = recover_node(&memory, BITS, &services, Epoch::FIRST);
+    let local = Entry { place: Place::Local { cpu: 3 }, epoch: 1 };
+    assert_eq!(recovered.table.get(&memory, key), Some((local, 5)));
+    assert_eq!((recovered.sessions.len(), recovered.removed), (1, 0));
 }

@@ -5,7 +5,7 @@ use crate::dataplane::{
     memory::Memory, recovery::Known, services::Service, sessions::SessionTable,
 };
 use dataplane_ebpf::{
-    table::Place,
+    table::{Entry, Place},
     tables::{Lookup, lookup},
     wire_id::WireId,
     wire_id_row::Registered,
@@ -36,6 +36,7 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
     };
     let mut sessions = Vec::new();
     let mut others = Vec::new();
+    let mut held = Vec::new();
     let keep = |known: &Known| {
         let cpu = match known.entry.place {
             Place::Local { cpu } | Place::Hold { cpu } => cpu,
@@ -44,6 +45,9 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
         };
         if known.entry.epoch != epoch.get() {
             return false;
+        }
+        if let Place::Hold { .. } = known.entry.place {
+            held.push((known.key, cpu, known.version));
         }
         match (session_id(known), place(&known.registered), StateVersion::new(known.version)) {
             (Some(id), Some(service), version) => {
@@ -57,6 +61,11 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
         true
     };
     let (mut table, mut removed) = SessionTable::recover(memory, bits, key, keep);
+    // Whoever held them is gone, and has handed nothing over.
+    for (key, cpu, version) in held {
+        let entry = Entry { place: Place::Local { cpu }, epoch: epoch.get() };
+        table.update(memory, key, entry, version);
+    }
     // Built at once from a sorted list, which takes a fraction of so many insertions.
     let mut sessions: Registry = sessions.into_iter().collect();
     for (known, cpu) in others {
