@@ -17,9 +17,9 @@ use crate::{
 use zerocopy::byteorder::network_endian::U16;
 
 /// The packet that an ICMP error quotes, as much of it as is there.
-pub(crate) struct Quoted<'a, 'f> {
+pub(crate) struct Quoted<'t, 'a, 'f> {
     /// The service that sent it.
-    pub(crate) service: &'a ServiceRow,
+    pub(crate) service: &'t ServiceRow,
     /// What it sent.
     pub(crate) payload: Payload<'a, 'f>,
 }
@@ -28,13 +28,13 @@ pub(crate) struct Quoted<'a, 'f> {
 /// is a fragment that does not show its ports. Quotes are short: lengths in the packet's headers say
 /// more than is there.
 #[inline(always)]
-pub(crate) fn quoted<'a, 'f, T: Tables>(
+pub(crate) fn quoted<'t, 'a, 'f, T: Tables>(
     frame: &'a Frame<'f>,
     icmp: &Datagram,
     noise: u64,
-    tables: &'a T,
+    tables: &'t T,
     local: &LocalRow,
-) -> Option<Quoted<'a, 'f>> {
+) -> Option<Quoted<'t, 'a, 'f>> {
     let start = icmp.udp + ICMP;
     let first = frame.read::<u8>(start)?;
     let (source, header) = match (first >> 4, icmp.destination.v4()) {

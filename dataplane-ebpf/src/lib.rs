@@ -25,6 +25,7 @@ pub mod dissect;
 pub mod egress;
 pub mod encap;
 pub mod event;
+pub mod explain;
 pub mod frame;
 pub mod hold;
 mod icmp;

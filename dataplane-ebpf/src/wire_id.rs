@@ -58,6 +58,18 @@ impl WireId {
         Self { prefix, rest, length }
     }
 
+    /// The id's bytes, and how many of them there are.
+    pub fn to_bytes(&self) -> ([u8; ID_MAX], usize) {
+        let mut padded = [0; 26];
+        padded[..2].copy_from_slice(&self.prefix.to_be_bytes());
+        for (word, bytes) in self.rest.iter().zip(padded[2..].chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        let mut bytes = [0; ID_MAX];
+        bytes.copy_from_slice(&padded[..ID_MAX]);
+        (bytes, self.length as usize)
+    }
+
     /// The 16-byte id whose halves are these words in memory order.
     #[inline(always)]
     pub fn from_words(low: u64, high: u64) -> Self {

@@ -1,7 +1,9 @@
 //! The other end of the daemon's socket, for applications and the command line.
 
 use super::{
-    message::{Events, OpenedSession, Request, Response, SessionRow, Stats, Status, XskPlace},
+    message::{
+        Events, Explanation, OpenedSession, Request, Response, SessionRow, Stats, Status, XskPlace,
+    },
     wire::{self, ReceiveError, ResponseMessage},
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
@@ -102,6 +104,31 @@ impl Client {
         let request = Request::Sessions { after: after.map(str::to_owned), limit: 200 };
         match self.call(&request, None)? {
             Response::Sessions(sessions) => Ok(sessions),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// What would become of frames (hexadecimal, at most 32) that arrive on an interface.
+    pub fn explain(
+        &mut self,
+        packets: Vec<String>,
+        interface: Option<String>,
+    ) -> Result<Vec<Explanation>, ClientError> {
+        self.explanations(&Request::Explain { packets, interface })
+    }
+
+    /// What would become of a session's packets.
+    pub fn explain_session(
+        &mut self,
+        session: String,
+        interface: Option<String>,
+    ) -> Result<Vec<Explanation>, ClientError> {
+        self.explanations(&Request::ExplainSession { session, interface })
+    }
+
+    fn explanations(&mut self, request: &Request) -> Result<Vec<Explanation>, ClientError> {
+        match self.call(request, None)? {
+            Response::Explanations(explanations) => Ok(explanations),
             _ => Err(ClientError::Answer(None)),
         }
     }

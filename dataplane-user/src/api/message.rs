@@ -29,6 +29,21 @@ pub enum Request {
         /// is one.
         limit: usize,
     },
+    /// What would become of packets; nothing is counted. Answered with [`Response::Explanations`].
+    Explain {
+        /// The frames from their Ethernet headers on; at most 32.
+        packets: Vec<String>,
+        /// The interface that they would arrive on; the first one if none is named.
+        interface: Option<String>,
+    },
+    /// What would become of a session's packets, one for each of its wire ids. Answered with
+    /// [`Response::Explanations`].
+    ExplainSession {
+        /// The SessionID; this node owns it.
+        session: String,
+        /// As above.
+        interface: Option<String>,
+    },
     /// Gives the socket beside the message to the selector. It is bound to the service's address
     /// with `SO_REUSEPORT` and not connected. Answered with [`Response::Done`].
     ///
@@ -138,6 +153,8 @@ pub enum Response {
     Events(Events),
     /// Some sessions.
     Sessions(Vec<SessionRow>),
+    /// What would become of packets, in their order.
+    Explanations(Vec<Explanation>),
     /// A new session.
     Opened(OpenedSession),
     /// A new wire id.
@@ -331,6 +348,38 @@ pub struct EventTotal {
     pub told: u64,
     /// Of so many there was none.
     pub suppressed: u64,
+}
+
+/// What would become of a packet, and by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The interface that it would arrive on.
+    pub interface: String,
+    /// The service's name, if it is for one.
+    pub service: Option<String>,
+    /// How the service's packets name their session.
+    pub protocol: Option<String>,
+    /// The wire id in it, if there is one.
+    pub wire_id: Option<String>,
+    /// The table key's hash.
+    pub key: Option<String>,
+    /// The slot.
+    pub slot: Option<u16>,
+    /// The node that owns the slot.
+    pub slot_owner: Option<String>,
+    /// The node that the slot is moving from, if it is.
+    pub slot_previous: Option<String>,
+    /// The placement revision that last changed the slot.
+    pub slot_revision: Option<u32>,
+    /// What the session table says.
+    pub entry: Option<String>,
+    /// The verdict, as in the counters. Token buckets are taken to be full, and whether a client
+    /// would be told that its packet is too big is left open.
+    pub verdict: String,
+    /// One sentence for people.
+    pub reason: String,
+    /// Where it would go.
+    pub goes: String,
 }
 
 /// One session.

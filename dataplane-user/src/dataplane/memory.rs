@@ -4,6 +4,7 @@ use super::region::{Region, Shared};
 use aya::{Ebpf, maps::Map};
 use dataplane_ebpf::{
     binding::BindingRow,
+    explain::Words,
     limit::LIMITS,
     local::LocalRow,
     node::{LINKS, LinkRow, NODES, NodeRow},
@@ -53,6 +54,8 @@ pub struct Memory {
     pub cpus: Region<u64>,
     /// Token buckets of source prefixes.
     pub limits: Region<MapWord>,
+    /// What the program `explain` found; one row.
+    pub explained: Region<Words>,
     jiffies: AtomicU64,
 }
 
@@ -73,6 +76,7 @@ impl Memory {
             links: Region::anonymous(LINKS)?,
             cpus: Region::anonymous(CPUS)?,
             limits: Region::anonymous(LIMITS)?,
+            explained: Region::anonymous(1)?,
             jiffies: AtomicU64::new(0),
         })
     }
@@ -94,6 +98,7 @@ impl Memory {
             links: map(ebpf, "LINKS", LINKS)?,
             cpus: map(ebpf, "CPU_LIST", CPUS)?,
             limits: map(ebpf, "LIMITS", LIMITS)?,
+            explained: map(ebpf, "EXPLAINED", 1)?,
             jiffies: AtomicU64::new(0),
         })
     }

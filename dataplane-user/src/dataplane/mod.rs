@@ -8,6 +8,7 @@ pub mod clock;
 pub mod counters;
 pub mod egress;
 pub mod events;
+pub mod explain;
 pub mod fence;
 pub mod grace;
 pub mod inject;

@@ -48,6 +48,12 @@ impl Node {
             Request::Sessions { after, limit } => {
                 Response::Sessions(self.sessions(after.as_deref(), *limit)?)
             }
+            Request::Explain { packets, interface } => {
+                Response::Explanations(self.explain(packets, interface.as_deref())?)
+            }
+            Request::ExplainSession { session, interface } => {
+                Response::Explanations(self.explain_session(session, interface.as_deref())?)
+            }
             Request::AddSocket { service, control, cpu } => {
                 self.add_socket(service, *control, *cpu, fd.map(AsFd::as_fd))?;
                 Response::Done

@@ -2,9 +2,11 @@
 
 mod bindings;
 mod events;
+mod explain;
 mod handler;
 mod ids;
 mod incarnation;
+mod probe_packet;
 mod recovery;
 mod refusal;
 mod registry;

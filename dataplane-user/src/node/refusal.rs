@@ -129,6 +129,25 @@ pub enum Refusal {
     /// What was lost could not be read.
     #[error("{}", chain(.0))]
     Losses(#[from] LossError),
+    /// The program is not attached there.
+    #[error("the program is not attached to {name:?}; it is to: {known}")]
+    NotAttached {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// More packets than a request may hold.
+    #[error("a request explains {most} packets at most, not {got}")]
+    TooManyPackets {
+        /// What fits.
+        most: usize,
+        /// What was given.
+        got: usize,
+    },
+    /// A packet could not be explained.
+    #[error("{0}")]
+    Explain(String),
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,

@@ -2,6 +2,7 @@
 
 mod check;
 mod events;
+mod explain;
 mod output;
 mod run;
 mod sessions;
@@ -85,6 +86,26 @@ enum Command {
     },
     /// Explains what can become of a packet: the names in `stats`, the codes in the log.
     Verdicts,
+    /// Says what this node would do with a packet now, and why. Nothing is sent or counted.
+    Explain {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// A frame in hexadecimal, from its Ethernet header on.
+        #[arg(value_name = "HEX", required_unless_present_any = ["pcap", "session"])]
+        packet: Option<String>,
+        /// The frames in a pcap or pcapng file.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["packet", "session"])]
+        pcap: Option<PathBuf>,
+        /// A session of this node: a packet for each of its wire ids.
+        #[arg(long, value_name = "ID", conflicts_with = "packet")]
+        session: Option<String>,
+        /// The interface that the packets would arrive on; the first one by default.
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Lists the sessions that this node owns.
     Sessions {
         #[command(flatten)]
@@ -134,6 +155,10 @@ fn execute(command: Command) -> Result<()> {
             events::events(&mut daemon.connect()?, follow, json)
         }
         Command::Verdicts => verdicts::verdicts(),
+        Command::Explain { daemon, packet, pcap, session, interface, json } => {
+            let what = explain::What { packet: packet.as_deref(), pcap: pcap.as_deref(), session };
+            explain::explain(&mut daemon.connect()?, what, interface, json)
+        }
         Command::Sessions { daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)
         }

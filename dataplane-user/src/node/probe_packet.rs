@@ -1,0 +1,82 @@
+//! Packets as a client of a session might send them: what is explained when only a session is
+//! named.
+
+use crate::dataplane::services::{Protocol, Service};
+use dataplane_ebpf::dissect::{
+    native::{Header, TYPE_CONTROL, TYPE_DATA},
+    quic_lb,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const UDP: u8 = 17;
+
+/// One packet for each wire id. A SessionID that data packets do not carry stands in one to the
+/// control port; where there is none, there is no packet of it.
+pub(super) fn probe_packets(service: &Service, wire_ids: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let packet = |(place, id): (usize, &Vec<u8>)| {
+        // The first is the SessionID.
+        if place == 0 && service.protocol != Protocol::Native {
+            let port = service.control_port?;
+            return Some(frame(service.address.ip(), port, &native(TYPE_CONTROL, id)?));
+        }
+        let payload = payload(service.protocol, id)?;
+        Some(frame(service.address.ip(), service.address.port(), &payload))
+    };
+    wire_ids.iter().enumerate().filter_map(packet).collect()
+}
+
+fn native(kind: u8, id: &[u8]) -> Option<Vec<u8>> {
+    let header = Header { kind, session: id.try_into().ok()?, owner: None };
+    let (bytes, length) = header.encode();
+    Some(bytes[..length].to_vec())
+}
+
+/// The shortest payload of a data packet with this id.
+fn payload(protocol: Protocol, id: &[u8]) -> Option<Vec<u8>> {
+    let with = |head: &[u8], rest: usize| [head, id, &vec![0; rest]].concat();
+    Some(match protocol {
+        Protocol::Native => native(TYPE_DATA, id)?,
+        // A handshake packet of version 1 says how long its id is.
+        Protocol::Quic { id_length } if usize::from(id_length) != id.len() => {
+            with(&[0xe0, 0, 0, 0, 1, id.len() as u8], 20)
+        }
+        Protocol::Quic { .. } => with(&[0x40], 20),
+        Protocol::QuicLb { .. } => with(&[0x40], quic_lb::NONCE_MIN + 16),
+        Protocol::WireGuard => with(&[4, 0, 0, 0], 24),
+        Protocol::Offset { offset, .. } => with(&vec![0; usize::from(offset)], 0),
+        // Version 1.2, with a connection id (RFC 9146), and a record of 32 bytes.
+        Protocol::Dtls { .. } => {
+            let record = with(&[25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1], 0);
+            [record, vec![0, 32], vec![0; 32]].concat()
+        }
+        // A G-PDU of 32 bytes.
+        Protocol::GtpU => with(&[0x30, 255, 0, 32], 32),
+    })
+}
+
+/// A whole frame from an address that is nobody's (RFC 5737, RFC 3849).
+fn frame(vip: IpAddr, port: u16, payload: &[u8]) -> Vec<u8> {
+    let length = (8 + payload.len()) as u16;
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    match vip {
+        IpAddr::V4(vip) => {
+            frame.extend([0x08, 0x00, 0x45, 0]);
+            frame.extend((20 + length).to_be_bytes());
+            frame.extend([0, 0, 0x40, 0, 64, UDP, 0, 0]);
+            frame.extend(Ipv4Addr::new(192, 0, 2, 1).octets());
+            frame.extend(vip.octets());
+        }
+        IpAddr::V6(vip) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(length.to_be_bytes());
+            frame.extend([UDP, 64]);
+            frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).octets());
+            frame.extend(vip.octets());
+        }
+    }
+    for field in [50_000, port, length, 0] {
+        frame.extend(field.to_be_bytes());
+    }
+    frame.extend(payload);
+    frame
+}
