@@ -25,7 +25,7 @@ pub struct Shape {
 pub enum Owner {
     /// All programs of the node, one after the other: it is pinned, and taken over.
     Node,
-    /// One program: its constants and its log. (An array of programs would be another case: they call
+    /// One program: its constants, its log, and what it says to the daemon that ran it. (An array of programs would be another case: they call
     /// each other through it, so it goes with them; but the kernel empties it with its last user.)
     Program,
 }
@@ -73,7 +73,7 @@ pub fn maps(options: &LoadOptions) -> Result<BTreeMap<String, (Owner, Shape)>, L
         );
         let owner = match &*name {
             _ if is_constant => Owner::Program,
-            "AYA_LOGS" => Owner::Program,
+            "AYA_LOGS" | "EXPLAINED" => Owner::Program,
             _ => Owner::Node,
         };
         (name, (owner, shape))
