@@ -25,8 +25,9 @@ pub struct Shape {
 pub enum Owner {
     /// All programs of the node, one after the other: it is pinned, and taken over.
     Node,
-    /// One program: its constants, its log, and what it says to the daemon that ran it. (An array of programs would be another case: they call
-    /// each other through it, so it goes with them; but the kernel empties it with its last user.)
+    /// One program: its constants, its log, and what it says to the daemon that ran it. (An array of
+    /// programs would be another case: they call each other through it, so it goes with them; but the
+    /// kernel empties it with its last user.)
     Program,
 }
 
