@@ -2,7 +2,7 @@
 
 use crate::{
     api::{Server, ServerError},
-    config::Config,
+    config::{self, Config},
     dataplane::{
         ClockError, Dataplane, LoadError, LoadOptions, Maps,
         attach::{AttachError, Attached, LinkKind, sweep},
@@ -15,11 +15,13 @@ use crate::{
         wire_address,
     },
     egress::{EgressFences, follow as follow_links},
+    hold::{self, Bounds},
     neighbours::{
         Hop, Interfaces, LinkChanges, NextHopChange, NextHops, Targets, UnknownInterface, Upkeep,
     },
     node::{
-        Incarnation, Node, Parts, Peer, Registry, StateError, StateFolder, answer, lock, recover,
+        Incarnation, Node, Parts, Peer, Registry, StateError, StateFolder, answer, end_holds, lock,
+        recover, release_all,
     },
     pins, preflight,
     takeover::{self, LookError, Start},
@@ -28,7 +30,7 @@ use dataplane_ebpf::{
     node::{LinkRow, NextHop},
     table::bits_for,
 };
-use ownership::{Epoch, NodeIndex, placement::PlanError};
+use ownership::{Epoch, NodeIndex, SessionId, placement::PlanError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -174,7 +176,8 @@ impl Daemon {
                 tracing::warn!("the sessions of the daemon before this one end with its epoch");
             }
         }
-        let Loaded { dataplane, epoch, sessions } = load_or_adopt(&config, load, &state, &start)?;
+        let Loaded { dataplane, epoch, sessions, held } =
+            load_or_adopt(&config, load, &state, &start)?;
         let (mut node, links) = build(&config, dataplane, &rows, epoch, sessions)?;
         if options.log_packets {
             node.dataplane.follow_log()?;
@@ -185,6 +188,7 @@ impl Daemon {
         for warning in &node.warnings {
             tracing::warn!("{warning}");
         }
+        let held = start_keeper(&mut node, &config, &held);
         node.renew();
         let others = config.nodes.iter().filter(|node| node.name != config.node);
         let targets = Targets {
@@ -201,6 +205,12 @@ impl Daemon {
                 let is_adopted = matches!(start, Start::Adopt { .. });
                 let socket = config.api.socket.display();
                 tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
+                if held > 0 {
+                    let node = Arc::clone(&node);
+                    tokio::task::spawn_blocking(move || {
+                        release_all(&node, "an earlier daemon held them");
+                    });
+                }
                 let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
@@ -257,11 +267,15 @@ impl Daemon {
                         self.believed.remove(&change.node);
                         follow(&mut lock(&self.node), &self.links, change);
                     }
-                    None => return Err(LostTrack(self.next_hops.stop().await.err())),
+                    None => {
+                        self.end_holds().await;
+                        return Err(LostTrack(self.next_hops.stop().await.err()));
+                    }
                 },
             }
         }
         self.new_links.abort();
+        self.end_holds().await;
         if self.options.stay {
             // The whole lease for the successor.
             lock(&self.node).renew();
@@ -283,6 +297,23 @@ impl Daemon {
         pins::tidy(&self.config);
         self::stop(self.next_hops).await;
         Ok(())
+    }
+}
+
+impl Daemon {
+    /// Nothing that is held is lost with the daemon's memory; the lease is renewed meanwhile.
+    async fn end_holds(&self) {
+        let node = Arc::clone(&self.node);
+        let mut over = tokio::task::spawn_blocking(move || end_holds(&node));
+        let mut renew = tokio::time::interval(self.config.fence.renew);
+        loop {
+            tokio::select! {
+                ended = &mut over => return ended.unwrap_or_else(|panic| {
+                    tracing::error!(%panic, "releasing what is held failed");
+                }),
+                _ = renew.tick() => lock(&self.node).renew(),
+            }
+        }
     }
 }
 
@@ -390,6 +421,8 @@ struct Loaded {
     dataplane: Dataplane,
     epoch: Epoch,
     sessions: Registry,
+    /// Those of them that an earlier daemon held.
+    held: BTreeSet<SessionId>,
 }
 
 fn load_or_adopt(
@@ -403,7 +436,8 @@ fn load_or_adopt(
             let maps = folder.as_ref().map_or(Maps::Unpinned, Maps::New);
             let mut dataplane = Dataplane::load_with(options, maps)?;
             publish_services(&mut dataplane, config)?;
-            Ok(Loaded { dataplane, epoch: state.next_epoch()?, sessions: Registry::new() })
+            let (sessions, held) = (Registry::new(), BTreeSet::new());
+            Ok(Loaded { dataplane, epoch: state.next_epoch()?, sessions, held })
         }
         Start::Adopt { incarnation, epoch, folder } => {
             let mut dataplane = Dataplane::load_with(options, Maps::Adopted(folder))?;
@@ -417,7 +451,45 @@ fn load_or_adopt(
             if removed > 0 {
                 tracing::warn!(removed, "entries of requests that were not finished are removed");
             }
-            Ok(Loaded { dataplane, epoch: *epoch, sessions })
+            let held = recovered.held;
+            Ok(Loaded { dataplane, epoch: *epoch, sessions, held })
+        }
+    }
+}
+
+/// Starts the keeper of held packets; how many sessions an earlier daemon held. Without a keeper the
+/// node works, but holds nothing.
+fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) -> usize {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let config::Hold { per_session, total, pace, .. } = config.hold;
+    let options = hold::Options {
+        bounds: Bounds { per_session: bytes(per_session), total: bytes(total) },
+        pace,
+        underlay: config.this_node().address,
+        services: config.services(),
+    };
+    match node.start_keeper(&options, held) {
+        Ok(0) => 0,
+        Ok(sessions) => {
+            tracing::warn!(
+                sessions,
+                "an earlier daemon held sessions: they are released here, with what is in the ring; \
+                 what it had taken out of the ring is lost"
+            );
+            sessions
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let causes = std::iter::successors(Some(error), |error| error.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            let mut warning = format!("sessions cannot be held: {}", causes.join(": "));
+            if !held.is_empty() {
+                let sessions = held.len();
+                warning += &format!("; what waited of {sessions} that were held is lost");
+            }
+            tracing::warn!("{warning}");
+            node.warnings.push(warning);
+            0
         }
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dataplane_ebpf::dissect::native::{Header, ID_LENGTH, TYPE_DATA, TYPE_OPEN, TYPE_OPENED};
+use dataplane_ebpf::marker::{Token, recognise};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
@@ -73,6 +74,9 @@ pub trait Sessions {
     /// Owner epoch and state_version of a session; `None` if it is unknown, which leaves the packet
     /// unanswered.
     fn owner(&mut self, session: &SessionId) -> Option<(u32, u64)>;
+
+    /// A datagram was no client's packet but a marker, and whatever came before it is answered.
+    fn marker(&mut self, _token: Token) {}
 }
 
 /// Sessions of a server that knows nothing of Jumpgate: any id will do.
@@ -125,7 +129,10 @@ pub fn serve(
     while !stop.load(Ordering::Relaxed) {
         match socket.recv_from(&mut packet) {
             Ok((length, client)) => {
-                if let Some(answer) = answer(&packet[..length], client, place, &mut sessions) {
+                if let Some(token) = recognise(&packet[..length]) {
+                    sessions.marker(token);
+                } else if let Some(answer) = answer(&packet[..length], client, place, &mut sessions)
+                {
                     // A full queue loses the answer, as a network may; the client counts it.
                     let _ = socket.send_to(&answer, client);
                 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use dataplane_ebpf::marker::Token;
 use dataplane_user::api::{Client, ClientError, OpenedSession};
 
 use crate::echo::{Opened, Place, SessionId, Sessions, pin_to, serve, shared_socket};
@@ -19,6 +20,7 @@ use crate::netns::Namespace;
 #[derive(Debug)]
 pub struct Gateway {
     stop: Arc<AtomicBool>,
+    deaf: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
@@ -42,7 +44,8 @@ impl Gateway {
         cpus: u16,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut gateway = Self { stop: Arc::clone(&stop), threads: Vec::new() };
+        let mut gateway =
+            Self { stop: Arc::clone(&stop), deaf: Arc::default(), threads: Vec::new() };
         for Serving { service, address } in services {
             for cpu in 0..cpus {
                 let socket = namespace.run(|| shared_socket(*address))?;
@@ -56,6 +59,7 @@ impl Gateway {
                     client,
                     service: service.clone(),
                     cpu,
+                    deaf: Arc::clone(&gateway.deaf),
                     owners: HashMap::new(),
                 };
                 let stop = Arc::clone(&stop);
@@ -66,6 +70,11 @@ impl Gateway {
             }
         }
         Ok(gateway)
+    }
+
+    /// Whether it acknowledges markers: it does unless told otherwise.
+    pub fn acknowledge(&self, whether: bool) {
+        self.deaf.store(!whether, Ordering::Relaxed);
     }
 }
 
@@ -88,6 +97,7 @@ struct Granted {
     client: Client,
     service: String,
     cpu: u16,
+    deaf: Arc<AtomicBool>,
     owners: HashMap<SessionId, (u32, u64)>,
 }
 
@@ -116,5 +126,17 @@ impl Sessions for Granted {
 
     fn owner(&mut self, session: &SessionId) -> Option<(u32, u64)> {
         self.owners.get(session).copied()
+    }
+
+    fn marker(&mut self, token: Token) {
+        if self.deaf.load(Ordering::Relaxed) {
+            return;
+        }
+        // A marker that is not acknowledged comes again.
+        if let Err(ClientError::HungUp | ClientError::Io(_)) = self.client.acknowledge(token)
+            && let Ok(client) = Client::connect(&self.daemon)
+        {
+            self.client = client;
+        }
     }
 }

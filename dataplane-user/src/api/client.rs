@@ -2,16 +2,20 @@
 
 use super::{
     message::{
-        Events, Explanation, OpenedSession, Request, Response, SessionRow, Stats, Status, XskPlace,
+        Events, Explanation, HeldSessions, OpenedSession, Request, Response, SessionRow, Stats,
+        Status, XskPlace,
     },
     wire::{self, ReceiveError, ResponseMessage},
 };
+use crate::hold::Counts;
+use dataplane_ebpf::marker::Token;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, socket};
 use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 use thiserror::Error;
 
@@ -177,6 +181,41 @@ impl Client {
     pub fn mint(&mut self, session: &str) -> Result<String, ClientError> {
         match self.call(&Request::Mint { session: session.to_owned() }, None)? {
             Response::WireId(id) => Ok(id),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Holds sessions, and returns when nothing of them is in flight. After an error they may be held:
+    /// it says so.
+    pub fn hold(
+        &mut self,
+        sessions: &[String],
+        deadline: Duration,
+    ) -> Result<HeldSessions, ClientError> {
+        let deadline_ms = deadline.as_millis() as u64;
+        match self.call(&Request::Hold { sessions: sessions.to_vec(), deadline_ms }, None)? {
+            Response::Held(held) => Ok(held),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Tells that the application has read a marker: whatever has been queued for the same socket
+    /// before it must have been read, too.
+    pub fn acknowledge(&mut self, marker: Token) -> Result<(), ClientError> {
+        let marker = marker.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.done(&Request::Acknowledge { marker }, None)
+    }
+
+    /// Releases held sessions: here, or to a node at their new state_version there.
+    pub fn release(
+        &mut self,
+        sessions: &[String],
+        to: Option<(&str, u64)>,
+    ) -> Result<Counts, ClientError> {
+        let (node, version) = to.map(|(node, version)| (node.to_owned(), version)).unzip();
+        let request = Request::Release { sessions: sessions.to_vec(), node, version };
+        match self.call(&request, None)? {
+            Response::Released(counts) => Ok(counts),
             _ => Err(ClientError::Answer(None)),
         }
     }

@@ -1,6 +1,6 @@
 //! Requests and responses. Ids are hexadecimal, times in milliseconds.
 
-use crate::dataplane::counters::Counts;
+use crate::{dataplane::counters::Counts, hold};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 
@@ -132,12 +132,47 @@ pub enum Request {
         /// The receive queue.
         queue: u32,
     },
+    /// Holds sessions of this node, and waits until nothing of them is in flight: their packets wait
+    /// in the daemon, and the application has read all that it gets. Answered with
+    /// [`Response::Held`], or after the deadline with an error that names the sockets whose marker
+    /// nobody has acknowledged; the sessions are held then all the same, until they are released.
+    /// Those that are held already are waited for anew.
+    Hold {
+        /// The SessionIDs, up to [`HOLD_AT_ONCE`].
+        sessions: Vec<String>,
+        /// How long to wait, 1 to 60,000 milliseconds.
+        deadline_ms: u64,
+    },
+    /// The application has read a marker ([`dataplane_ebpf::marker::recognise`]). Answered with
+    /// [`Response::Done`], also if nobody waits for it any more.
+    Acknowledge {
+        /// The marker's token, 32 hexadecimal digits.
+        marker: String,
+    },
+    /// Releases sessions that are held: what waited is delivered in order, then newer packets.
+    /// Answered with [`Response::Released`] when all of it is on its way.
+    ///
+    /// With a node, it goes there at the session's new state_version, and the sessions are this
+    /// node's no longer: their wire ids become off-home rows here.
+    Release {
+        /// The SessionIDs, up to [`HOLD_AT_ONCE`].
+        sessions: Vec<String>,
+        /// The name of the node that owns them from now on; without it, this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Their new state_version there, above that of each: with a node only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+    },
     /// Ends a session and forgets its wire ids. Answered with [`Response::Done`].
     Close {
         /// The SessionID.
         session: String,
     },
 }
+
+/// How many sessions one request may hold or release.
+pub const HOLD_AT_ONCE: usize = 1024;
 
 /// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +197,11 @@ pub enum Response {
     /// An AF_XDP socket has its place. Beside it come the file descriptors of the tables `LOCAL`,
     /// `SERVICES`, `SLOTS` and `SESSIONS`, which are to be read only, and of `XSK_COUNTS`.
     Xsk(XskPlace),
-    /// It was refused; nothing has changed.
+    /// Sessions are held, and nothing of them is in flight.
+    Held(HeldSessions),
+    /// Sessions were released: what became of the packets that were held.
+    Released(hold::Counts),
+    /// It was refused; nothing has changed, unless it says so.
     Error(String),
 }
 
@@ -175,6 +214,17 @@ pub struct OpenedSession {
     pub epoch: u32,
     /// Its state_version.
     pub version: u64,
+}
+
+/// How sessions came to be quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSessions {
+    /// How many sockets have acknowledged a marker.
+    pub markers: usize,
+    /// How long the kernel's programs were waited for, in microseconds.
+    pub grace_us: u64,
+    /// How long it took in all, in microseconds.
+    pub took_us: u64,
 }
 
 /// What an application with an AF_XDP socket needs to know.
@@ -233,6 +283,9 @@ pub struct Status {
     pub egress: Vec<String>,
     /// The ways to the other nodes.
     pub nodes: Vec<NextHop>,
+    /// What is held, and what became of what was; `None` if this daemon cannot hold sessions.
+    #[serde(default)]
+    pub hold: Option<hold::Totals>,
     /// The services.
     pub services: Vec<ServiceStatus>,
     /// What somebody should look at.

@@ -196,6 +196,7 @@ mod tests {
             interfaces: Vec::new(),
             egress: vec![],
             nodes: nodes.collect(),
+            hold: None,
             services: Vec::new(),
             warnings: Vec::new(),
         }

@@ -26,7 +26,7 @@ pub enum SocketError {
     },
     /// Not a socket that can serve this service.
     #[error(
-        "the socket {found}; it must be a UDP socket with SO_REUSEPORT, bound to {wanted}, unconnected"
+        "the socket {found}; it must be a UDP socket with SO_REUSEPORT and without UDP_GRO, bound to {wanted}, unconnected"
     )]
     Unfit {
         /// What is wrong.
@@ -108,6 +108,11 @@ fn check(socket: BorrowedFd<'_>, address: SocketAddr) -> Result<(), String> {
     if getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_ok() {
         return Err("is connected".to_owned());
     }
+    // One datagram to the selector and to the application would be many: of other sessions, and
+    // markers among them.
+    if getsockopt(&socket, sockopt::UdpGroSegment) == Ok(true) {
+        return Err("has UDP_GRO".to_owned());
+    }
     let bound = getsockname::<SockaddrStorage>(socket.as_raw_fd())
         .map_err(|error| format!("has no address: {error}"))?;
     let ip = match (bound.as_sockaddr_in(), bound.as_sockaddr_in6()) {
@@ -137,6 +142,10 @@ mod tests {
         assert_eq!(check(socket.as_fd(), address), Ok(()));
         let other = SocketAddr::new(address.ip(), 1);
         assert_eq!(check(socket.as_fd(), other), Err(format!("is bound to {address}")));
+        setsockopt(&socket, sockopt::UdpGroSegment, &true).unwrap();
+        assert_eq!(check(socket.as_fd(), address), Err("has UDP_GRO".to_owned()));
+        setsockopt(&socket, sockopt::UdpGroSegment, &false).unwrap();
+        assert_eq!(check(socket.as_fd(), address), Ok(()));
         socket.connect(other).unwrap();
         assert_eq!(check(socket.as_fd(), address), Err("is connected".to_owned()));
         let alone = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -41,7 +41,7 @@ use dataplane_ebpf::{
 use deliver::Deliverer;
 use emit::Emitter;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map},
     io,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -143,7 +143,8 @@ struct Shared {
     af_xdp: BTreeSet<u16>,
 }
 
-/// Sessions that are held. They stay so when this is dropped.
+/// Sessions that are held. They stay so when this is dropped; a clone stands for the same ones.
+#[derive(Clone)]
 pub struct Hold {
     shared: Arc<Shared>,
     thread: Thread,
@@ -156,6 +157,21 @@ impl Keeper {
     /// Starts a keeper, which takes the data plane's ring. Its thread stays in the network namespace
     /// of the calling thread, which must be the node's.
     pub fn start(dataplane: &mut Dataplane, options: &Options) -> Result<Self, StartError> {
+        Ok(Self::adopt(dataplane, options, &[])?.0)
+    }
+
+    /// Starts a keeper, as [`Keeper::start`] does, over sessions that an earlier daemon held: what it
+    /// left of them in the ring is filed, and what comes. What that daemon had filed is gone.
+    ///
+    /// The markers of the result go nowhere: the sessions are to be released.
+    ///
+    /// # Panics
+    /// When a key stands twice.
+    pub fn adopt(
+        dataplane: &mut Dataplane,
+        options: &Options,
+        sessions: &[Session],
+    ) -> Result<(Self, Hold), StartError> {
         let tables = dataplane.second_memory()?;
         let injector = Injector::new(dataplane)?;
         let emitter = Emitter::new(options.underlay)
@@ -164,7 +180,12 @@ impl Keeper {
         let ring = dataplane.hold_ring.take().ok_or(StartError::Taken)?;
         // A keeper that was killed may have left markers behind.
         tables.local_row().set_nonce([0; 2]);
-        let books = Books::new(options.bounds);
+        let mut books = Books::new(options.bounds);
+        let open = |session: &Session| {
+            let keys = session.keys.iter().map(|key| key.hash).collect();
+            (books.open(keys).expect("no key stands twice"), session.clone())
+        };
+        let opened = sessions.iter().map(open).collect();
         let core = Core::new(books, tables, ring, injector, emitter, deliverer, options.pace);
         let mut addresses = BTreeMap::new();
         for service in &options.services {
@@ -187,7 +208,13 @@ impl Keeper {
         });
         let mine = Arc::clone(&shared);
         let thread = thread::Builder::new().name("hold".into()).spawn(move || keep(&mine))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let hold = Hold {
+            shared: Arc::clone(&shared),
+            thread: thread.thread().clone(),
+            sessions: opened,
+            queues: BTreeSet::new(),
+        };
+        Ok((Self { shared, thread: Some(thread) }, hold))
     }
 
     /// Holds sessions that are delivered here: from now on their packets wait. Those that are on
@@ -243,13 +270,20 @@ impl Keeper {
     fn open(&self, dataplane: &Dataplane, sessions: &[Session]) -> Result<Hold, HoldError> {
         let thread = self.thread.as_ref().expect("it runs until this is dropped").thread().clone();
         let mut queues = BTreeSet::new();
+        let mut sockets = BTreeMap::new();
         for (index, session) in sessions.iter().enumerate() {
             if self.shared.af_xdp.contains(&session.service) {
                 return Err(HoldError::AfXdp(index));
             }
             for control in [false, true] {
                 let (service, cpu) = (session.service, session.cpu.into());
-                if dataplane.sockets(service, control)?.contains(&cpu) {
+                let sockets = match sockets.entry((service, control)) {
+                    btree_map::Entry::Occupied(known) => known.into_mut(),
+                    btree_map::Entry::Vacant(place) => {
+                        place.insert(dataplane.sockets(service, control)?)
+                    }
+                };
+                if sockets.contains(&cpu) {
                     queues.insert(Queue { service, control, cpu });
                 }
             }
@@ -296,11 +330,41 @@ impl Drop for Keeper {
             thread.thread().unpark();
             // It panics only if a caller has, with the lock in its hand.
             let _ = thread.join();
+            let Totals { waiting, unclaimed, .. } = self.totals();
+            if waiting > 0 || unclaimed > 0 {
+                tracing::warn!(waiting, unclaimed, "packets that were held are lost");
+            }
         }
     }
 }
 
 impl Hold {
+    /// The same, session by session, in the order in which they were given.
+    pub fn split(self) -> impl Iterator<Item = Self> {
+        let Self { shared, thread, sessions, queues } = self;
+        sessions.into_iter().map(move |session| Self {
+            shared: Arc::clone(&shared),
+            thread: thread.clone(),
+            sessions: vec![session],
+            queues: queues.clone(),
+        })
+    }
+
+    /// Several of one keeper in one; `None` for none at all.
+    pub fn join(holds: impl IntoIterator<Item = Self>) -> Option<Self> {
+        holds.into_iter().reduce(|mut all, more| {
+            all.sessions.extend(more.sessions);
+            all.queues.extend(more.queues);
+            all
+        })
+    }
+
+    /// Whether all of them are held still: neither released nor discarded.
+    pub fn is_held(&self) -> bool {
+        let core = self.shared.core();
+        self.sessions.iter().all(|&(id, _)| core.books.is_held(id))
+    }
+
     /// Each session's account so far, in the order in which they were given.
     pub fn counts(&self) -> Vec<Counts> {
         let core = self.shared.core();

@@ -1,6 +1,9 @@
 //! From requests to answers.
 
-use super::{Node, Refusal};
+use super::{
+    Node, Refusal,
+    holds::{hold_sessions, release_sessions},
+};
 use crate::api::{Answer, Request, Response};
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -18,6 +21,17 @@ const TICK: Duration = Duration::from_millis(2);
 /// Answers a request. Waits for nothing while it holds the node's lock, which the renewal of the
 /// lease needs too.
 pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> Answer {
+    match request {
+        Request::Hold { sessions, deadline_ms } => {
+            let result = hold_sessions(node, sessions, *deadline_ms);
+            return result.map_or_else(refused, |held| Response::Held(held).into());
+        }
+        Request::Release { sessions, node: to, version } => {
+            let result = release_sessions(node, sessions, to.as_deref(), *version);
+            return result.map_or_else(refused, |counts| Response::Released(counts).into());
+        }
+        _ => {}
+    }
     let end = Instant::now() + FREEING;
     loop {
         let result = lock(node).handle(request, fd);
@@ -28,9 +42,13 @@ pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> An
             Err(Refusal::Socket(error)) if error.is_busy() && Instant::now() < end => {
                 thread::sleep(TICK);
             }
-            Err(refusal) => return Response::Error(refusal.to_string()).into(),
+            Err(refusal) => return refused(refusal),
         }
     }
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    Response::Error(refusal.to_string()).into()
 }
 
 /// Locks a node. A request that panicked has left it in a state that nobody knows: then the daemon
@@ -89,6 +107,13 @@ impl Node {
             Request::AddXsk { interface, queue } => {
                 let (place, fds) = self.add_xsk(interface, *queue, fd.map(AsFd::as_fd))?;
                 return Ok(Answer { response: Response::Xsk(place), fds });
+            }
+            Request::Acknowledge { marker } => {
+                self.acknowledge(marker)?;
+                Response::Done
+            }
+            Request::Hold { .. } | Request::Release { .. } => {
+                unreachable!("they wait, so they are answered without the lock")
             }
             Request::Close { session } => {
                 self.close(session)?;

@@ -4,6 +4,7 @@ mod bindings;
 mod events;
 mod explain;
 mod handler;
+mod holds;
 mod ids;
 mod incarnation;
 mod probe_packet;
@@ -15,6 +16,7 @@ mod state_folder;
 mod xsk;
 
 pub use handler::{answer, lock};
+pub use holds::{end_holds, release_all};
 pub use incarnation::{Incarnation, Recorded, boot_id};
 pub use recovery::{Recovered, recover};
 pub use refusal::Refusal;
@@ -40,6 +42,7 @@ use dataplane_ebpf::{
     wire_id_row::Registered,
 };
 use events::EventLog;
+use holds::Holds;
 use ids::{draw, draw_for, hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, StateVersion};
 use rand::Rng;
@@ -80,6 +83,7 @@ pub struct Node {
     /// The slots where this node mints ids.
     slots: Vec<u16>,
     events: EventLog,
+    holds: Holds,
 }
 
 /// A node of the cluster as this node sees it.
@@ -141,6 +145,7 @@ impl Node {
             revision: placement.revision().get(),
             slots: placement.slots_of(index).collect(),
             events: EventLog::new(jiffies),
+            holds: Holds::default(),
         };
         node.recover_clients();
         node
@@ -236,6 +241,7 @@ impl Node {
     pub fn mint(&mut self, session: &str) -> Result<String, Refusal> {
         self.check_fence()?;
         let id = self.find_session(session)?;
+        self.holds.refuse(id)?;
         let Session { service: place, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
         if wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(session.to_owned()));
@@ -269,6 +275,7 @@ impl Node {
     ) -> Result<(), Refusal> {
         self.check_fence()?;
         let id = self.find_session(session)?;
+        self.holds.refuse(id)?;
         let Session { service, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
         if wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(session.to_owned()));
@@ -289,6 +296,7 @@ impl Node {
     /// Removes a wire id; the SessionID itself stays.
     pub fn remove_wire_id(&mut self, session: &str, wire_id: &str) -> Result<(), Refusal> {
         let id = self.find_session(session)?;
+        self.holds.refuse(id)?;
         let (bytes, key) = self.parse_wire_id(self.sessions[&id].service, wire_id)?;
         let wire_ids = &mut self.session_mut(id).wire_ids;
         let place = wire_ids.iter().skip(1).position(|known| *known == bytes);
@@ -362,6 +370,7 @@ impl Node {
             let key = self.key(session.service, bytes).expect("it was registered");
             self.dataplane.remove(key);
         }
+        self.holds.end(id);
     }
 
     /// Puts a wire id into the table; `home` is the key of its session's SessionID.

@@ -5,12 +5,13 @@ use crate::dataplane::{
     memory::Memory, recovery::Known, services::Service, sessions::SessionTable,
 };
 use dataplane_ebpf::{
-    table::{Entry, Place},
+    table::Place,
     tables::{Lookup, lookup},
     wire_id::WireId,
     wire_id_row::Registered,
 };
 use ownership::{Epoch, SessionId, StateVersion};
+use std::collections::BTreeSet;
 
 /// What an earlier daemon left.
 pub struct Recovered {
@@ -18,6 +19,8 @@ pub struct Recovered {
     pub table: SessionTable,
     /// Its sessions.
     pub sessions: Registry,
+    /// Those of them that it held.
+    pub held: BTreeSet<SessionId>,
     /// Table entries that belonged to nothing and were removed: of requests that the earlier daemon
     /// could not finish, or damaged.
     pub removed: usize,
@@ -36,7 +39,7 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
     };
     let mut sessions = Vec::new();
     let mut others = Vec::new();
-    let mut held = Vec::new();
+    let mut on_hold = Vec::new();
     let keep = |known: &Known| {
         let cpu = match known.entry.place {
             Place::Local { cpu } | Place::Hold { cpu } => cpu,
@@ -47,7 +50,7 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
             return false;
         }
         if let Place::Hold { .. } = known.entry.place {
-            held.push((known.key, cpu, known.version));
+            on_hold.push(*known);
         }
         match (session_id(known), place(&known.registered), StateVersion::new(known.version)) {
             (Some(id), Some(service), version) => {
@@ -61,11 +64,6 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
         true
     };
     let (mut table, mut removed) = SessionTable::recover(memory, bits, key, keep);
-    // Whoever held them is gone, and has handed nothing over.
-    for (key, cpu, version) in held {
-        let entry = Entry { place: Place::Local { cpu }, epoch: epoch.get() };
-        table.update(memory, key, entry, version);
-    }
     // Built at once from a sorted list, which takes a fraction of so many insertions.
     let mut sessions: Registry = sessions.into_iter().collect();
     for (known, cpu) in others {
@@ -83,7 +81,9 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
             }
         }
     }
-    Recovered { table, sessions, removed }
+    let held = on_hold.iter().filter_map(|known| owner(memory, bits, known));
+    let held = held.filter(|id| sessions.contains_key(id)).collect();
+    Recovered { table, sessions, held, removed }
 }
 
 /// The SessionID that this is, if it is one.

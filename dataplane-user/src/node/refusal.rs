@@ -1,8 +1,10 @@
 //! Why requests are refused, in words for people.
 
 use super::WIRE_IDS;
-use crate::dataplane::{
-    losses::LossError, sessions::InsertError, sockets::SocketError, xsk::XskError,
+use crate::{
+    api::HOLD_AT_ONCE,
+    dataplane::{losses::LossError, sessions::InsertError, sockets::SocketError, xsk::XskError},
+    hold::{HoldError, ReleaseError, Unquiet},
 };
 use aya::maps::MapError;
 use std::net::SocketAddr;
@@ -148,13 +150,73 @@ pub enum Refusal {
     /// A packet could not be explained.
     #[error("{0}")]
     Explain(String),
+    /// Nothing can be held here.
+    #[error("this daemon cannot hold sessions: {0}")]
+    NoKeeper(String),
+    /// The daemon ends.
+    #[error("the daemon is about to end and holds nothing more")]
+    Ending,
+    /// Too many or none in one request.
+    #[error("a request names 1 to {HOLD_AT_ONCE} sessions, not {0}; make several")]
+    SessionCount(usize),
+    /// Too many in all.
+    #[error("{0} sessions are held at a time at most; release some first")]
+    TooManyHeld(usize),
+    /// A deadline out of range.
+    #[error("deadline_ms is 1 to {most}, not {got}")]
+    Deadline {
+        /// What was asked for.
+        got: u64,
+        /// The most.
+        most: u64,
+    },
+    /// The session is held.
+    #[error("session {0} is held: its wire ids cannot change until it is released")]
+    IsHeld(String),
+    /// The session is not held.
+    #[error("session {0} is not held")]
+    NotHeld(String),
+    /// The session is being released.
+    #[error("session {0} is being released")]
+    IsReleased(String),
+    /// A node without a version or the other way round.
+    #[error("a release to another node takes both, `node` and `version`")]
+    HalfATarget,
+    /// A version that is not newer.
+    #[error(
+        "session {session} has version {known} here: another node takes it at a later one, not at \
+         {version}"
+    )]
+    OldVersion {
+        /// The session.
+        session: String,
+        /// What was asked for.
+        version: u64,
+        /// What it has.
+        known: u64,
+    },
+    /// No marker's token.
+    #[error("{0:?} is no marker's token: those are 32 hexadecimal digits")]
+    NoMarker(String),
+    /// Sessions were refused by the keeper.
+    #[error("{}; nothing is held that was not before", chain(.0))]
+    Hold(#[from] HoldError),
+    /// It is not quiet.
+    #[error("{}; the sessions stay held until they are released", chain(.0))]
+    Unquiet(#[from] Unquiet),
+    /// Somebody released or ended them.
+    #[error("some of the sessions were released or have ended meanwhile; the others are held")]
+    ReleasedMeanwhile,
+    /// The release failed.
+    #[error("{}; the sessions stay held until they are released", chain(.0))]
+    Release(#[from] ReleaseError),
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

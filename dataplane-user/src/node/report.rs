@@ -39,6 +39,7 @@ impl Node {
             interfaces: self.attached.iter().map(interface).collect(),
             egress: self.egress.names(),
             nodes: self.peers.iter().filter(|peer| peer.index != self.index).map(hop).collect(),
+            hold: self.holds.totals(),
             services: self.services.iter().map(|service| self.service(service)).collect(),
             warnings: self.warnings.clone(),
         }

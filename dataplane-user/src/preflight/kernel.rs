@@ -22,6 +22,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         programs(Object::Daemon.bytes().is_some()),
         kernel(release.trim()),
         privileges(effective(&status)),
+        holding(effective(&status)),
         cpus(&config.sessions.cpus, is_online),
         grace(obstacle()),
     ];
@@ -76,6 +77,22 @@ fn privileges(effective: Option<u64>) -> Finding {
         "run it as root (`sudo jumpgate run …`), or give it CAP_BPF, CAP_NET_ADMIN and \
          CAP_PERFMON (systemd: AmbientCapabilities=); check it as the same user",
     )
+}
+
+/// What holds sessions sends their packets itself; everything else works without.
+fn holding(effective: Option<u64>) -> Finding {
+    const SUBJECT: &str = "held packets";
+    /// Linux uapi, `linux/capability.h`.
+    const CAP_NET_RAW: u32 = 13;
+    match effective {
+        None => Finding::unseen(SUBJECT, "/proc/self/status could not be read", ""),
+        Some(bits) if bits & (1 << CAP_NET_RAW) != 0 => Finding::fine(SUBJECT, "CAP_NET_RAW"),
+        Some(_) => Finding::warning(
+            SUBJECT,
+            "CAP_NET_RAW missing here: the daemon cannot hold sessions so",
+            "give it CAP_NET_RAW, too",
+        ),
+    }
 }
 
 fn cpus(configured: &[u32], is_online: impl Fn(u32) -> bool) -> Finding {

@@ -5,7 +5,10 @@ use crate::{
     table::{print, row},
 };
 use anyhow::Result;
-use dataplane_user::api::{Client, Status};
+use dataplane_user::{
+    api::{Client, Status},
+    hold::Totals,
+};
 
 /// Shows how the node is.
 pub fn status(client: &mut Client, json: bool) -> Result<()> {
@@ -29,6 +32,7 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
         interfaces,
         egress,
         nodes,
+        hold,
         services,
         warnings,
     } = status;
@@ -40,6 +44,14 @@ pub fn status(client: &mut Client, json: bool) -> Result<()> {
     say!("epoch {epoch}, fence {fence}")?;
     say!("placement revision {revision}: {slots} of 65536 slots are this node's")?;
     say!("{sessions} sessions; {entries} of {capacity} table entries in use; CPUs {cpus:?}")?;
+    match hold {
+        None => say!("this daemon cannot hold sessions")?,
+        Some(Totals { sessions, waiting, bytes, counts, unclaimed }) => {
+            let (here, away, lost) = (counts.here, counts.away, counts.lost() + unclaimed);
+            say!("{sessions} sessions held, {waiting} packets of theirs ({bytes} bytes)")?;
+            say!("held before: {here} delivered here, {away} to other nodes, {lost} lost")?;
+        }
+    }
     say!()?;
     let mut rows = vec![row(["INTERFACE", "XDP"])];
     rows.extend(interfaces.iter().map(|link| row([&link.name, &link.mode])));
