@@ -46,9 +46,14 @@ impl Scene {
             control_port: Some(444),
             ..Service::native("web", cluster.vip(Family::V6), 443)
         };
+        let bound = Service {
+            binding: Some("enforce"),
+            ..Service::native("bound", cluster.vip(Family::V4), PORT + 1)
+        };
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
-            let config = Config::of(&cluster, node, &[service.clone(), quic.clone()]);
+            let config =
+                Config::of(&cluster, node, &[service.clone(), quic.clone(), bound.clone()]);
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         fleet.wait_for_next_hops()?;
@@ -204,6 +209,16 @@ fn files_and_sessions_are_explained() -> Result<()> {
     ensure!(control["protocol"] == "control port" && control["verdict"] == "local", "{control}");
     ensure!(quic["wire_id"] == minted.as_str() && quic["protocol"] == "quic", "{quic}");
     ensure!(quic["verdict"] == "local" && quic["slot"] == control["slot"], "{quic}");
+
+    // Where bindings are enforced, the packet is the bound client's.
+    let session = api.open_for("bound", 0, Some((scene.client, 5000).into()))?.session;
+    for (bound, verdict) in [(true, "local"), (false, "unbound")] {
+        if !bound {
+            api.bind(&session, None)?;
+        }
+        let explained = scene.explain(0, &["--session", &session])?;
+        ensure!(explained[0]["verdict"] == verdict, "{explained:?}");
+    }
     Ok(())
 }
 

@@ -40,7 +40,7 @@ fn mutated(name: &str) {
     let mut mutator = Mutator::new(&seeds, seed());
     // A whole configuration takes as long as dozens of packets.
     let cost = if name == "configuration" { 20 } else { 1 };
-    let (count, start) = (inputs(QUICK, FULL) / cost, Instant::now());
+    let (count, start) = (inputs(QUICK / cost, FULL / cost), Instant::now());
     for input in &seeds {
         let _naming = Naming(name, input);
         (target.run)(input);
@@ -135,7 +135,8 @@ fn agree_on_anything(family: Family) -> Result<()> {
         let port = Port::bind(&Options { frames: 64, ..Options::new("in1", 0) })?;
         kernel.dataplane.add_xsk(2, 0, port.as_fd())?;
         let mut state = State::Ready;
-        let count = inputs(QUICK, FULL);
+        // For each of the two.
+        let count = inputs(QUICK / 2, FULL / 2);
         for (name, seeds, is_content) in
             [("packet", packets(), false), ("decapsulation", forwarded(), true)]
         {
@@ -144,7 +145,7 @@ fn agree_on_anything(family: Family) -> Result<()> {
                 agree(kernel, &mut state, &input, is_content)?;
             }
             let mut mutator = Mutator::new(&seeds, seed() ^ family as u64);
-            for _ in 0..count / 2 {
+            for _ in 0..count {
                 agree(kernel, &mut state, mutator.draw(), is_content)?;
             }
         }

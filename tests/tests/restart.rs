@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dataplane_ebpf::abi::SCHEMA;
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
 use dataplane_user::api::Client as Api;
 use jumpgate_tests::address::Family;
@@ -66,7 +67,8 @@ fn rename(node: &Node, from: &str, to: &str) -> Result<()> {
 /// The links that are pinned on a node's bpffs.
 fn pins(node: &Node) -> Result<Vec<String>> {
     let mut pins = all_pins(node)?;
-    pins.retain(|path| !path.contains("/jumpgate/a/maps/v1-"));
+    let maps = format!("/jumpgate/a/maps/v{SCHEMA}-");
+    pins.retain(|path| !path.contains(&maps));
     Ok(pins)
 }
 

@@ -43,7 +43,7 @@ impl Node {
         let id = self.find_session(session)?;
         let session = &self.sessions[&id];
         let service = self.services[session.service].clone();
-        let packets = probe_packets(&service, &session.wire_ids);
+        let packets = probe_packets(&service, &session.wire_ids, session.client);
         let (name, ifindex) = self.attached_interface(interface)?;
         packets.iter().map(|frame| self.explain_frame(frame, &name, ifindex)).collect()
     }
