@@ -113,7 +113,11 @@ impl Answer {
         mtu: usize,
         tables: &T,
     ) -> Option<Self> {
-        let Datagram { source, destination, ip, ip_length, udp, .. } = *datagram;
+        let Datagram { source, destination, port, ip, ip_length, udp, .. } = *datagram;
+        // An ICMP error is not answered by another.
+        if port == 0 {
+            return None;
+        }
         let is_v4 = destination.v4().is_some();
         let (head, words, mtu_min) =
             if is_v4 { (HEAD_V4, WORDS_V4, MTU_MIN_V4) } else { (HEAD_V6, WORDS_V6, MTU_MIN_V6) };

@@ -130,7 +130,7 @@ impl EventLog {
     /// The events behind the number `after`, as many as an answer holds.
     fn page(&self, after: u64) -> (Vec<EventRow>, u64) {
         let first = self.kept.front().map_or(self.next, |row| row.number);
-        let missed = first.saturating_sub(after + 1);
+        let missed = first.saturating_sub(after.saturating_add(1));
         let rows = self.kept.iter().filter(|row| row.number > after).take(PAGE);
         (rows.cloned().collect(), missed)
     }

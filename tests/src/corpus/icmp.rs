@@ -156,6 +156,14 @@ fn sessions(outer: Family, service: &Service) -> Vec<Case> {
         let short = matches!(verdict, Verdict::IcmpLocal | Verdict::IcmpForward);
         cases.push(if short { case.typical() } else { case });
     }
+    // Never answered by another error (RFC 1122 §3.2.2).
+    if let Some(payload) = named(service, &id_in(service, slot::AWAY, 60)) {
+        let mut quoted = reply(service, payload).ip_packet();
+        quoted.resize(1_440, 0);
+        let error = Error { quoted, ..Error::about(&reply(service, Vec::new())) };
+        let name = format!("{}, away, too long for the link", service.name);
+        cases.push(Case::new(name, error.ip_packet().frame(), service.index, Verdict::TooBig));
+    }
     if let Some(packet) = error(&id_of(service, Session::Here)) {
         let name = format!("{NODE}{}, here", service.name);
         let frame = Forwarded::new(outer, &packet).frame();
