@@ -48,6 +48,9 @@ pub const HELD_HEADER: usize = size_of::<HeldHeader>();
 
 const _: () = assert!(HELD_HEADER == 32);
 
+/// What the smallest record takes of the ring in bytes, with the kernel's own head of 8.
+pub const RECORD_MIN: usize = 8 + HELD_HEADER + CLASSES[0];
+
 impl HeldHeader {
     /// The head of the record of a packet, and where the frame that is kept starts in the one that
     /// arrived. For a packet that another node forwarded that is the place where its own Ethernet

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dataplane_ebpf::hold::RECORD_MIN;
 use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_ebpf::wire_id::Key;
@@ -298,7 +299,7 @@ fn what_the_ring_has_no_room_for_is_counted_exactly() -> Result<()> {
     ensure!(probe::until(PATIENCE, seen), "{sent} sent, {} held", verdict(Verdict::Held));
     // Records of the smallest class: 1 MiB holds so many, less the byte that the kernel keeps free.
     let held = verdict(Verdict::Held);
-    ensure!(held == ((1 << 20) - 1) / (8 + 32 + 128), "{held}");
+    ensure!(held == ((1 << 20) - 1) / RECORD_MIN as u64, "{held}");
     // All of them are taken out once the keeper looks, and belong to nobody.
     let (_, key) = scene.rigs[0].draw(9);
     let other = Session { service: 1, cpu: 0, keys: vec![key] };

@@ -58,7 +58,7 @@ use ownership::{NodeIndex, Placement};
 use pinned::{MapFolder, PinError};
 use probe::Probe;
 use sessions::{InsertError, SessionTable};
-use shape::{Owner, Shape};
+use shape::{Owner, Shape, ring_size};
 use socket_array::SocketArray;
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 use thiserror::Error;
@@ -422,6 +422,11 @@ impl Dataplane {
     /// Removes a key from the session table; `false` if it is not there.
     pub fn remove(&mut self, key: Key) -> bool {
         self.sessions.remove(&self.memory, key)
+    }
+
+    /// The size of the hold ring in bytes.
+    pub(crate) fn hold_ring_bytes(&self) -> u32 {
+        ring_size(self.options.hold_ring)
     }
 
     /// The tables once more, for a reader with a thread of its own.

@@ -122,7 +122,7 @@ fn has_own_size(kind: u32) -> bool {
 }
 
 /// As the loader rounds it: a power of two of pages.
-fn ring_size(bytes: u32) -> u32 {
+pub(super) fn ring_size(bytes: u32) -> u32 {
     // SAFETY: takes a number only.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u32;
     bytes.div_ceil(page).next_power_of_two() * page

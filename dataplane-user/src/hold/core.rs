@@ -10,6 +10,7 @@ use super::{
 };
 use crate::dataplane::{inject::Injector, memory::Memory};
 use aya::maps::{MapData, RingBuf};
+use dataplane_ebpf::hold::RECORD_MIN;
 use std::time::{Duration, Instant};
 
 /// How many packets of one session are sent before it is another one's turn.
@@ -27,6 +28,8 @@ pub(super) struct Core {
     pub(super) markers: Markers,
     pub(super) tables: Memory,
     ring: RingBuf<MapData>,
+    /// The most records that the ring can hold.
+    room: usize,
     injector: Injector,
     emitter: Emitter,
     deliverer: Deliverer,
@@ -38,10 +41,11 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// `ring` is the ring and its size in bytes.
     pub(super) fn new(
         books: Books<Away>,
         tables: Memory,
-        ring: RingBuf<MapData>,
+        (ring, bytes): (RingBuf<MapData>, u32),
         injector: Injector,
         emitter: Emitter,
         deliverer: Deliverer,
@@ -52,6 +56,7 @@ impl Core {
             markers: Markers::default(),
             tables,
             ring,
+            room: bytes as usize / RECORD_MIN,
             injector,
             emitter,
             deliverer,
@@ -61,18 +66,26 @@ impl Core {
         }
     }
 
-    /// Files what is in the ring; whether there may be more.
-    pub(super) fn drain(&mut self) -> bool {
-        for _ in 0..GO {
-            let Some(record) = self.ring.next() else { return false };
-            let Some(packet) = Packet::read(&record) else {
-                tracing::error!(length = record.len(), "a record of the hold ring makes no sense");
-                continue;
-            };
-            // What arrives is sent beside what waited, or the queue would never get shorter.
-            if self.books.file(packet) {
-                self.credit += 1.0;
-            }
+    /// Files some of what is in the ring; whether there may be more.
+    fn drain(&mut self) -> bool {
+        at_most(GO, || self.file_one())
+    }
+
+    /// Files all that is in the ring now. What comes meanwhile may stay: it may come without end.
+    pub(super) fn drain_all(&mut self) {
+        at_most(self.room, || self.file_one());
+    }
+
+    /// Files the ring's oldest packet, if there is one.
+    fn file_one(&mut self) -> bool {
+        let Some(record) = self.ring.next() else { return false };
+        let Some(packet) = Packet::read(&record) else {
+            tracing::error!(length = record.len(), "a record of the hold ring makes no sense");
+            return true;
+        };
+        // What arrives is sent beside what waited, or the queue would never get shorter.
+        if self.books.file(packet) {
+            self.credit += 1.0;
         }
         true
     }
@@ -144,5 +157,32 @@ impl Core {
                 }
             },
         }
+    }
+}
+
+/// Does something so many times, as long as it succeeds; whether it always did.
+fn at_most(times: usize, mut something: impl FnMut() -> bool) -> bool {
+    (0..times).all(|_| something())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_most;
+
+    #[test]
+    fn a_ring_that_is_filled_as_fast_as_it_is_emptied_holds_nobody_up() {
+        let (mut filed, mut left) = (0, 5);
+        let mut endless = || {
+            filed += 1;
+            true
+        };
+        assert!(at_most(7, &mut endless));
+        assert_eq!(filed, 7);
+        let mut ending = || {
+            left -= 1;
+            left >= 0
+        };
+        assert!(!at_most(7, &mut ending));
+        assert_eq!(left, -1, "nobody asks again after the end");
     }
 }

@@ -178,6 +178,7 @@ impl Keeper {
             .map_err(|error| StartError::Underlay(options.underlay, error))?;
         let deliverer = Deliverer::new().map_err(StartError::Deliver)?;
         let ring = dataplane.hold_ring.take().ok_or(StartError::Taken)?;
+        let ring = (ring, dataplane.hold_ring_bytes());
         // A keeper that was killed may have left markers behind.
         tables.local_row().set_nonce([0; 2]);
         let mut books = Books::new(options.bounds);

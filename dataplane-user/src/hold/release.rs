@@ -137,7 +137,7 @@ impl Hold {
         // A program that saw the old entry may still put a packet into the ring.
         let method = grace_period().map_err(ReleaseError::Grace)?;
         let mut core = self.shared.core();
-        while core.drain() {}
+        core.drain_all();
         // What waits is sent at its pace, unless nothing of it can be sent at all.
         let mut last = (0, Instant::now());
         loop {
@@ -171,7 +171,7 @@ impl Hold {
         closed.retain(|&index| {
             let (id, session) = &self.sessions[index];
             if since >= SOME {
-                core.drain();
+                core.drain_all();
                 since = 0;
             }
             if core.books.waiting(*id) > 0 && !all {
