@@ -10,8 +10,11 @@ use dataplane_ebpf::hold::RECORD_MIN;
 use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_ebpf::wire_id::Key;
+use dataplane_ebpf::wire_id_row::Registered;
 use dataplane_user::dataplane::grace::{Method, grace_period, rcu_grace_period};
-use dataplane_user::hold::{Bounds, Counts, HoldError, Keeper, ReleaseError, Session, Unquiet};
+use dataplane_user::hold::{
+    Bounds, Coming, Counts, HoldError, Keeper, ReleaseError, Session, Unquiet,
+};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::flow::{Flow, Reader, overtaken};
 use jumpgate_tests::probe;
@@ -80,6 +83,12 @@ impl Scene {
         which.map(|session| self.session(session)).collect()
     }
 
+    /// All of them as they come to another node.
+    fn coming(&self) -> Vec<Coming> {
+        let all = self.ids.iter().zip(&self.keys).enumerate();
+        all.map(|(session, (id, &key))| coming(id, key, cpu(session))).collect()
+    }
+
     /// Waits until as many packets were read on all nodes together.
     fn settle(&mut self, count: u64) -> Result<()> {
         let total = || self.readers.iter().map(Reader::total).sum::<usize>() as u64;
@@ -96,6 +105,13 @@ impl Scene {
         );
         Ok(())
     }
+}
+
+/// A session of one wire id as it comes to another node.
+fn coming(id: &[u8], key: Key, cpu: u16) -> Coming {
+    let session = Session { service: 1, cpu, keys: vec![key] };
+    let registered = Registered::new(id, 1, key.hash).expect("an id is no longer than that");
+    Coming { session, wire_ids: vec![registered] }
 }
 
 fn cpu(session: usize) -> u16 {
@@ -176,7 +192,8 @@ fn sessions_move_to_another_node(underlay: Family) -> Result<()> {
     // Node b holds what comes, too, until its application is ready.
     let epoch = scene.rigs[1].epoch();
     let next = VERSION + 1;
-    let coming = scene.keepers[1].expect(&mut scene.rigs[1].dataplane, &sessions, epoch, next)?;
+    let coming = scene.coming();
+    let coming = scene.keepers[1].expect(&mut scene.rigs[1].dataplane, &coming, epoch, next)?;
     let b = rig::index(&scene.cluster.nodes()[1])?;
     let away = hold.release_to(&mut scene.rigs[0].dataplane, b, next, PATIENCE)?;
     let total = away.total();
@@ -215,6 +232,43 @@ fn what_was_held_goes_to_another_node_over_ipv4() -> Result<()> {
 fn what_was_held_goes_to_another_node_over_ipv6() -> Result<()> {
     require_root!();
     sessions_move_to_another_node(Family::V6)
+}
+
+#[test]
+fn a_session_that_comes_back_takes_the_place_of_its_row_or_leaves_it_as_it_was() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(1, Family::V4, ROOMY)?;
+    let mut coming = scene.coming();
+    let (keeper, dataplane) = (&scene.keepers[0], &mut scene.rigs[0].dataplane);
+    let away = Entry { place: Place::Remote { node: 2 }, epoch: 1 };
+    // The first is known as off its home, the last is here still.
+    let last = coming.len() - 1;
+    let off_home = Registered::new(&scene.ids[0], 1, 0).context("an id")?;
+    for &key in &scene.keys[..last] {
+        ensure!(dataplane.update_registered(key, away, VERSION, Some(&off_home)));
+    }
+    let refused = keeper.expect(dataplane, &coming, 1, VERSION + 1).err();
+    ensure!(matches!(refused, Some(HoldError::Table(index, _)) if index == last), "{refused:?}");
+    for &key in &scene.keys[..last] {
+        ensure!(dataplane.get(key) == Some((away, VERSION)));
+        ensure!(dataplane.registered(key) == Some(off_home));
+    }
+
+    // Nor does a row give way to what is no newer.
+    coming.truncate(last);
+    let refused = keeper.expect(dataplane, &coming, 1, VERSION).err();
+    ensure!(matches!(refused, Some(HoldError::Table(0, _))), "{refused:?}");
+    let hold = keeper.expect(dataplane, &coming, 1, VERSION + 1)?;
+    for (coming, &key) in coming.iter().zip(&scene.keys) {
+        ensure!(dataplane.get(key).is_some_and(is_held));
+        ensure!(dataplane.registered(key) == Some(coming.wire_ids[0]), "for a successor");
+    }
+    hold.release_here(dataplane, PATIENCE)?;
+    let flow = scene.load()?;
+    std::thread::sleep(Duration::from_millis(20));
+    let sent = flow.stop()?;
+    ensure!(sent > 0);
+    scene.settle(sent * SESSIONS as u64)
 }
 
 #[test]
@@ -301,8 +355,8 @@ fn what_the_ring_has_no_room_for_is_counted_exactly() -> Result<()> {
     let held = verdict(Verdict::Held);
     ensure!(held == ((1 << 20) - 1) / RECORD_MIN as u64, "{held}");
     // All of them are taken out once the keeper looks, and belong to nobody.
-    let (_, key) = scene.rigs[0].draw(9);
-    let other = Session { service: 1, cpu: 0, keys: vec![key] };
+    let (id, key) = scene.rigs[0].draw(9);
+    let other = coming(&id, key, 0);
     let hold = scene.keepers[0].expect(&mut scene.rigs[0].dataplane, &[other], 1, VERSION)?;
     let totals = || scene.keepers[0].totals();
     ensure!(probe::until(PATIENCE, || totals().unclaimed == held), "{held}: {:?}", totals());

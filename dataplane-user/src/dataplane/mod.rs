@@ -414,6 +414,22 @@ impl Dataplane {
         self.sessions.update(&self.memory, key, entry, version)
     }
 
+    /// What a successor is told of a key; see [`SessionTable::registered`].
+    pub fn registered(&self, key: Key) -> Option<Registered> {
+        self.sessions.registered(&self.memory, key)
+    }
+
+    /// Changes all that is known of a key; see [`SessionTable::update_registered`].
+    pub fn update_registered(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        version: u64,
+        registered: Option<&Registered>,
+    ) -> bool {
+        self.sessions.update_registered(&self.memory, key, entry, version, registered)
+    }
+
     /// The entry of a key and the session's state_version.
     pub fn get(&self, key: Key) -> Option<(Entry, u64)> {
         self.sessions.get(&self.memory, key)

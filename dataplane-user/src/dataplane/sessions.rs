@@ -221,6 +221,34 @@ impl SessionTable {
         true
     }
 
+    /// What a successor of this daemon is told of a key; `None` if it is told nothing of it.
+    pub fn registered(&self, memory: &Memory, key: Key) -> Option<Registered> {
+        let (_, index, way) = self.find(memory, key)?;
+        memory.wire_ids.get(index as usize * WAYS + way as usize)?.get()
+    }
+
+    /// Changes a key's entry and version as [`update`](Self::update) does, and what a successor is
+    /// told of it.
+    pub fn update_registered(
+        &mut self,
+        memory: &Memory,
+        key: Key,
+        entry: Entry,
+        version: u64,
+        registered: Option<&Registered>,
+    ) -> bool {
+        let Some((_, index, way)) = self.find(memory, key) else {
+            return false;
+        };
+        let detail = index as usize * WAYS + way as usize;
+        let row = memory.wire_ids.get(detail).expect("within the table");
+        match registered {
+            Some(registered) => row.set(registered),
+            None => row.clear(),
+        }
+        self.update(memory, key, entry, version)
+    }
+
     /// Removes a key; `false` if it is not there.
     pub fn remove(&mut self, memory: &Memory, key: Key) -> bool {
         let Some((level, index, way)) = self.find(memory, key) else {

@@ -37,6 +37,7 @@ use dataplane_ebpf::{
     marker::Token,
     table::{Entry, Place},
     wire_id::Key,
+    wire_id_row::Registered,
 };
 use deliver::Deliverer;
 use emit::Emitter;
@@ -101,6 +102,18 @@ pub struct Session {
     /// The keys of all its wire ids.
     pub keys: Vec<Key>,
 }
+
+/// A session that comes here from another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// The session.
+    pub session: Session,
+    /// What a successor of this daemon must know of its keys, in their order.
+    pub wire_ids: Vec<Registered>,
+}
+
+/// A key as it was before a session came: its row that led to another node, if there was one.
+type Before = (Key, Option<(Entry, u64, Option<Registered>)>);
 
 /// Why sessions could not be held. Nothing has changed then.
 #[derive(Debug, Error)]
@@ -241,27 +254,33 @@ impl Keeper {
     }
 
     /// Holds sessions that come here from another node: enters them at `version`, under this node's
-    /// `epoch`, and keeps their packets from the first one on.
+    /// `epoch`, and keeps their packets from the first one on. Rows of an older version that lead to
+    /// another node give way: the session was there before, or is off its slot's home.
+    ///
+    /// # Panics
+    /// When a session has not as many wire ids as keys.
     pub fn expect(
         &self,
         dataplane: &mut Dataplane,
-        sessions: &[Session],
+        coming: &[Coming],
         epoch: u32,
         version: u64,
     ) -> Result<Hold, HoldError> {
-        let hold = self.open(dataplane, sessions)?;
-        let mut entered: Vec<Key> = Vec::new();
-        for (index, session) in sessions.iter().enumerate() {
+        let sessions: Vec<_> = coming.iter().map(|coming| coming.session.clone()).collect();
+        let hold = self.open(dataplane, &sessions)?;
+        let mut entered: Vec<Before> = Vec::new();
+        for (index, Coming { session, wire_ids }) in coming.iter().enumerate() {
+            assert_eq!(session.keys.len(), wire_ids.len(), "of session {index}");
             let entry = Entry { place: Place::Hold { cpu: session.cpu }, epoch };
-            for &key in &session.keys {
-                if let Err(error) = dataplane.insert(key, entry, version) {
-                    for key in entered {
-                        dataplane.remove(key);
+            for (&key, registered) in session.keys.iter().zip(wire_ids) {
+                match enter(dataplane, key, entry, version, registered) {
+                    Ok(before) => entered.push((key, before)),
+                    Err(error) => {
+                        leave(dataplane, entered);
+                        hold.discard();
+                        return Err(HoldError::Table(index, error));
                     }
-                    hold.discard();
-                    return Err(HoldError::Table(index, error));
                 }
-                entered.push(key);
             }
         }
         Ok(hold)
@@ -389,6 +408,41 @@ impl Shared {
     /// packets.
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Enters a key of a session that comes; what was there before.
+fn enter(
+    dataplane: &mut Dataplane,
+    key: Key,
+    entry: Entry,
+    version: u64,
+    registered: &Registered,
+) -> Result<Option<(Entry, u64, Option<Registered>)>, InsertError> {
+    if let Some((row, known)) = dataplane.get(key)
+        && matches!(row.place, Place::Remote { .. })
+        && known < version
+    {
+        let before = (row, known, dataplane.registered(key));
+        let changed = dataplane.update_registered(key, entry, version, Some(registered));
+        debug_assert!(changed, "it was there");
+        return Ok(Some(before));
+    }
+    dataplane.register(key, entry, version, registered).map(|()| None)
+}
+
+/// Puts back what was there before.
+fn leave(dataplane: &mut Dataplane, entered: Vec<Before>) {
+    // The last first: the SessionID, which the others need, came first.
+    for (key, before) in entered.into_iter().rev() {
+        match before {
+            Some((row, version, registered)) => {
+                dataplane.update_registered(key, row, version, registered.as_ref());
+            }
+            None => {
+                dataplane.remove(key);
+            }
+        }
     }
 }
 
