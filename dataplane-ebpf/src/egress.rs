@@ -150,6 +150,9 @@ impl Reply {
     /// Not a service's.
     const OTHER: Self = Self::of(Egress::Other, 0);
 
+    /// Of whose headers too little could be read to tell whether it is a service's.
+    pub const UNREAD: Self = Self::of(Egress::Unreadable, 0);
+
     #[inline(always)]
     const fn of(egress: Egress, service: u16) -> Self {
         Self { egress, service, names_session_at: None, client: Binding::NONE }

@@ -213,7 +213,8 @@ Egress, EGRESS_SLOTS {
     NoWireId = 7 => "no-wire-id",
     /// The segments of a large send (UDP_SEGMENT) name different sessions: dropped.
     Mixed = 8 => "mixed-sessions",
-    /// UDP from a service's address, with headers that cannot be followed: dropped.
+    /// UDP from a service's address with headers that cannot be followed, or any packet whose headers
+    /// the kernel had no memory to bring into one piece: dropped.
     Unreadable = 9 => "unreadable",
     /// The program's own tables are not filled yet: dropped.
     NotReady = 10 => "not-ready",

@@ -667,10 +667,10 @@ fn fence_egress(
     interfaces: &Interfaces,
 ) -> Result<(), EgressError> {
     node.egress = EgressFences::new(config);
-    report(&pins::links(config), node.egress.sweep(config, interfaces));
     if let Err(errors) = node.egress.adjust(&mut node.dataplane, interfaces) {
         return Err(errors.into_iter().next().expect("at least one error"));
     }
+    report(&pins::links(config), node.egress.sweep(config, interfaces));
     for name in node.egress.missing() {
         let warning =
             format!("{name} is to be fenced at egress but is not there: as soon as it is");

@@ -58,8 +58,8 @@ impl EgressFences {
         }
     }
 
-    fn pin(&self, name: &str) -> Option<PathBuf> {
-        Some(pins::egress_path(self.pins.as_deref()?, name))
+    fn pin(&self, ifindex: u32) -> Option<PathBuf> {
+        Some(pins::egress_path(self.pins.as_deref()?, ifindex))
     }
 
     /// Fences what is there and wanted, and forgets what is gone.
@@ -71,23 +71,40 @@ impl EgressFences {
         dataplane: &mut Dataplane,
         interfaces: &Interfaces,
     ) -> Result<(), Vec<EgressError>> {
+        let new = self.look(interfaces);
+        let errors: Vec<_> =
+            new.iter().filter_map(|interface| self.fence(dataplane, interface).err()).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Forgets what is gone, and returns what is there and wanted, but not fenced.
+    fn look(&mut self, interfaces: &Interfaces) -> Vec<Interface> {
         self.forget(interfaces);
-        let wanted = interfaces.iter().filter(|interface| self.wants(interface));
-        let new = wanted.filter(|interface| !self.fenced.contains_key(&interface.ifindex));
-        let mut errors = Vec::new();
-        for interface in new.collect::<Vec<_>>() {
-            let pin = self.pin(&interface.name);
-            match dataplane.fence_egress(interface, pin.as_deref()) {
-                Ok(fenced) => {
-                    let is_adopted = fenced.is_adopted;
-                    tracing::info!(interface = interface.name, is_adopted, "fenced at egress");
-                    self.fenced.insert(interface.ifindex, fenced);
-                }
-                Err(error) if error.is_gone() => {}
-                Err(error) => errors.push(error),
+        for (ifindex, fenced) in &mut self.fenced {
+            if let Some(interface) = interfaces.indexed(*ifindex) {
+                fenced.interface.clone_from(&interface.name);
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        let wanted = interfaces.iter().filter(|interface| self.wants(interface));
+        wanted.filter(|interface| !self.fenced.contains_key(&interface.ifindex)).cloned().collect()
+    }
+
+    fn fence(
+        &mut self,
+        dataplane: &mut Dataplane,
+        interface: &Interface,
+    ) -> Result<(), EgressError> {
+        let pin = self.pin(interface.ifindex);
+        match dataplane.fence_egress(interface, pin.as_deref()) {
+            Ok(fenced) => {
+                let is_adopted = fenced.is_adopted;
+                tracing::info!(interface = interface.name, is_adopted, "fenced at egress");
+                self.fenced.insert(interface.ifindex, fenced);
+                Ok(())
+            }
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn forget(&mut self, interfaces: &Interfaces) {
@@ -107,13 +124,15 @@ impl EgressFences {
         self.wanted.iter().flatten().filter(|name| !names.contains(name)).cloned().collect()
     }
 
-    /// Detaches what earlier daemons of this node left pinned and this one does not take over.
+    /// Detaches what earlier daemons of this node left pinned and this one did not take over; comes
+    /// after [`adjust`](Self::adjust), so that no interface is without a fence in between.
     pub fn sweep(&self, config: &Config, interfaces: &Interfaces) -> io::Result<Vec<PathBuf>> {
-        let mut wanted = BTreeMap::new();
-        for interface in interfaces.iter().filter(|interface| self.wants(interface)) {
-            wanted.extend(self.pin(&interface.name).map(|pin| (pin, interface.ifindex)));
-        }
-        let keep = |pin: &Path, ifindex| wanted.get(pin) == Some(&ifindex);
+        let is_wanted = |ifindex| {
+            self.fenced.contains_key(&ifindex)
+                || interfaces.indexed(ifindex).is_some_and(|interface| self.wants(interface))
+        };
+        let keep =
+            |pin: &Path, ifindex| self.pin(ifindex).as_deref() == Some(pin) && is_wanted(ifindex);
         sweep(&pins::links(config), LinkKind::Tcx, keep)
     }
 
@@ -132,22 +151,50 @@ impl EgressFences {
 
 /// Fences the interfaces of a node that come, for as long as it runs: at the latest a moment after
 /// the kernel has told of them.
-pub async fn follow(node: Arc<Mutex<Node>>, mut links: LinkChanges) {
+pub async fn follow(node: Arc<Mutex<Node>>, links: LinkChanges) {
+    let mut links = Some(links);
     loop {
+        let told = async {
+            match &mut links {
+                Some(links) => links.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         // Now and then without being told.
-        if let Ok(Err(error)) = tokio::time::timeout(RESYNC, links.changed()).await {
-            tracing::error!(%error, "interfaces that come are fenced at egress no longer");
-            return;
+        match tokio::time::timeout(RESYNC, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(
+                    %error,
+                    "the kernel no longer tells of interfaces that come: until it does they are \
+                     looked for every {} s, and not fenced at egress before",
+                    RESYNC.as_secs()
+                );
+                links = None;
+            }
+            Err(_) if links.is_none() => links = LinkChanges::open().ok(),
+            Err(_) => {}
         }
         match Interfaces::read().await {
-            Ok(interfaces) => {
-                let Node { dataplane, egress, .. } = &mut *lock(&node);
-                for error in egress.adjust(dataplane, &interfaces).err().into_iter().flatten() {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "an interface is not fenced");
-                }
-            }
+            Ok(interfaces) => adjust(&node, &interfaces).await,
             Err(error) => tracing::warn!(%error, "interfaces could not be looked up; trying again"),
         }
+    }
+}
+
+/// Lets others have the node between any two interfaces: the kernel takes some 10 ms to attach to
+/// one, and with hundreds of them the lease would not be renewed in time.
+async fn adjust(node: &Mutex<Node>, interfaces: &Interfaces) {
+    let new = lock(node).egress.look(interfaces);
+    for interface in new {
+        let fenced = {
+            let Node { dataplane, egress, .. } = &mut *lock(node);
+            egress.fence(dataplane, &interface)
+        };
+        if let Err(error) = fenced {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "an interface is not fenced");
+        }
+        tokio::task::yield_now().await;
     }
 }

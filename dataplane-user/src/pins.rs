@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <pins.path>/<node>/links/<interface>
+//! <pins.path>/<node>/links/<ifindex>:egress
 //! <pins.path>/<node>/maps/v<schema>-<number>/<map>
 //! ```
 
@@ -63,9 +64,10 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Where, in that folder, the link of an interface's fence at egress is pinned. No interface's name has a colon.
-pub fn egress_path(folder: &Path, interface: &str) -> PathBuf {
-    folder.join(name(interface) + ":egress")
+/// Where, in that folder, the link of an interface's fence at egress is pinned: by its index, as
+/// another interface may take its name while it is fenced. No interface's name has a colon.
+pub fn egress_path(folder: &Path, ifindex: u32) -> PathBuf {
+    folder.join(format!("{ifindex}:egress"))
 }
 
 /// A name as bpffs takes it, which allows no dots. Different names stay different.

@@ -33,6 +33,9 @@ pub static PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 /// Lets every packet leave, whatever later programs say: `r0 = TCX_PASS; exit`.
 pub static TCX_PASS: [u64; 2] = [0x0000_0000_0000_00b7, 0x95];
 
+/// Leaves every packet to later programs: `r0 = TCX_NEXT; exit`.
+pub static TCX_NEXT: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+
 #[derive(Default)]
 #[repr(C)]
 struct LoadAttribute {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use jumpgate_tests::ip::Batch;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::topology::{Cluster, Node};
-use jumpgate_tests::xdp::{Attached, TCX_PASS};
+use jumpgate_tests::xdp::{Attached, TCX_NEXT, TCX_PASS};
 use socket2::SockRef;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -295,6 +296,14 @@ fn a_large_send_leaves_if_all_of_its_datagrams_are_of_one_session_of_this_node()
         let mut last = train(&[one; 5]);
         last.last_mut().expect("five").truncate(40);
         ensure!(send(&last)? == last, "a shorter last one: {:?}", site.egress("native")?);
+        // As many as the kernel makes of one send.
+        segment(site.native.socket(0), 100)?;
+        let datagram = |mark| named(TYPE_DATA, one, &[mark; 68]);
+        let longest: Vec<_> = (0..128).map(datagram).collect();
+        site.native.socket(0).send_to(&longest.concat(), site.to())?;
+        segment(site.native.socket(0), 0)?;
+        let received: Vec<_> = std::iter::from_fn(|| site.receive()).collect();
+        ensure!(received == longest, "{}: {:?}", received.len(), site.egress("native")?);
         for mixed in [[one, other, one], [one, one, other], [other, one, one]] {
             ensure!(send(&train(&mixed))?.is_empty(), "{:?}", site.egress("native")?);
         }
@@ -348,6 +357,79 @@ fn no_earlier_program_can_let_a_reply_leave() -> Result<()> {
     ensure!(site.count("native", "no-session")? == 2, "{:?}", site.egress("native")?);
     drop((before, after));
     site.expect(&site.native, &unknown, false)
+}
+
+#[test]
+fn the_fence_is_never_off_while_the_next_daemon_puts_its_own_in_front() -> Result<()> {
+    require_root!();
+    let mut site = Site::new(Family::V4)?;
+    site.daemon.kill()?;
+    let node = &site.cluster.nodes()[0];
+    // Whoever is not first has to be replaced.
+    let before = Attached::at_egress(node.namespace(), "eth0", &TCX_NEXT)?;
+    let (socket, to) = (site.native.socket(0).try_clone()?, site.to());
+    let unknown = named(TYPE_DATA, [9; 16], b"no such session");
+    let is_over = AtomicBool::new(false);
+    let (daemon, sent) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| -> Result<u64> {
+            let mut sent = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                socket.send_to(&unknown, to)?;
+                sent += 1;
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            Ok(sent)
+        });
+        let daemon = Daemon::start(&site.cluster, node, &site.config);
+        is_over.store(true, Ordering::Relaxed);
+        (daemon, flood.join().expect("no panic"))
+    });
+    site.daemon = daemon?;
+    drop(before);
+    let sent = sent?;
+    ensure!(site.drain() == 0 && sent > 0, "some of {sent} left");
+    let dropped = site.count("native", "no-session")? + site.count("native", "shut")?;
+    ensure!(dropped == sent, "{dropped} of {sent}: {:?}", site.egress("native")?);
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_gave_its_name_away_stays_fenced() -> Result<()> {
+    require_root!();
+    let mut site = Site::new(Family::V4)?;
+    let node = &site.cluster.nodes()[0];
+    let session = site.open()?;
+    let known = named(TYPE_DATA, session, b"a reply");
+    let unknown = named(TYPE_DATA, [9; 16], b"no such session");
+    let run = |commands: &[&str]| {
+        let mut batch = Batch::new();
+        for command in commands {
+            batch.add(command);
+        }
+        batch.run(node.namespace())
+    };
+    let fenced = |site: &Site| -> Result<Vec<String>> { Ok(site.api()?.status()?.egress) };
+    let expect_fenced = |site: &Site, names: &[&str]| -> Result<()> {
+        let there = probe::until(PATIENCE, || fenced(site).is_ok_and(|fenced| fenced == names));
+        ensure!(there, "{:?} instead of {names:?}", fenced(site)?);
+        Ok(())
+    };
+    // By its index, the first is the first.
+    run(&["link set eth0 name old0", "link add eth0 type bridge"])?;
+    expect_fenced(&site, &["old0", "eth0"])?;
+    site.expect(&site.native, &unknown, false)?;
+    site.expect(&site.native, &known, true)?;
+
+    // The next daemon takes it over under whatever name, and takes away what is of none.
+    site.daemon.kill()?;
+    run(&["link delete eth0", "link set old0 name eth0"])?;
+    site.daemon = Daemon::start(&site.cluster, node, &site.config)?;
+    expect_fenced(&site, &["eth0"])?;
+    let log = site.daemon.log();
+    let swept = log.matches("an earlier daemon's program was left there: detached").count();
+    ensure!(swept == 1, "{log}");
+    site.expect(&site.native, &unknown, false)?;
+    site.expect(&site.native, &known, true)
 }
 
 #[test]

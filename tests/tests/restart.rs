@@ -21,6 +21,7 @@ use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::topology::{Cluster, Node};
 use jumpgate_tests::xdp;
+use nix::net::if_::if_nametoindex;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,9 +51,20 @@ fn pin(link: &str) -> String {
     format!("{BPFFS}/jumpgate/a/links/{link}")
 }
 
+/// Where the fence of a link of node a is pinned.
+fn fence_pin(node: &Node, link: &str) -> Result<String> {
+    let ifindex = node.namespace().run(|| if_nametoindex(link))?;
+    Ok(pin(&format!("{ifindex}:egress")))
+}
+
 /// Where the links of a node are pinned: steering and fence of each.
-fn pins_of(links: &[&str]) -> Vec<String> {
-    links.iter().flat_map(|link| [pin(link), pin(&format!("{link}:egress"))]).collect()
+fn pins_of(node: &Node, links: &[&str]) -> Result<Vec<String>> {
+    let mut pins: Vec<_> = links.iter().map(|link| pin(link)).collect();
+    for link in links {
+        pins.push(fence_pin(node, link)?);
+    }
+    pins.sort();
+    Ok(pins)
 }
 
 /// Gives a link of a node another name.
@@ -115,7 +127,7 @@ fn sigterm_takes_everything_out_of_the_kernel() -> Result<()> {
     swarm.send();
     ensure!(swarm.settle(PATIENCE)?, "{:?}", swarm.counts());
     ensure!(program(node)?.is_some());
-    ensure!(pins(node)? == pins_of(&["eth0"]), "{:?}", pins(node)?);
+    ensure!(pins(node)? == pins_of(node, &["eth0"])?, "{:?}", pins(node)?);
     ensure!(all_pins(node)?.len() > 5, "{:?}", all_pins(node)?);
     ensure!(fleet.daemons[0].socket().exists());
 
@@ -248,10 +260,11 @@ fn a_program_left_on_a_link_that_is_configured_no_longer_is_taken_off() -> Resul
         ensure!(program_on(node, "eth1")?.is_none(), "the program is still on eth1");
         ensure!(program(node)?.is_some());
         // Replies may leave by both.
-        let expected = match pins_stay {
-            true => vec![pin("eth0"), pin("eth0:egress"), pin("eth1:egress")],
+        let mut expected = match pins_stay {
+            true => vec![pin("eth0"), fence_pin(node, "eth0")?, fence_pin(node, "eth1")?],
             false => vec![],
         };
+        expected.sort();
         ensure!(pins(node)? == expected, "{:?}", pins(node)?);
         ensure!(pins_stay || all_pins(node)?.is_empty(), "{:?}", all_pins(node)?);
         ensure!(daemon.log().contains("an earlier daemon's program was left there: detached"));
@@ -352,6 +365,6 @@ fn a_start_that_fails_leaves_the_program_that_it_took_over() -> Result<()> {
     drop(other);
     let daemon = Daemon::start(&cluster, node, &config)?;
     Api::connect(daemon.socket())?.status()?;
-    ensure!(pins(node)? == pins_of(&["eth0", "eth1"]), "{:?}", pins(node)?);
+    ensure!(pins(node)? == pins_of(node, &["eth0", "eth1"])?, "{:?}", pins(node)?);
     Ok(())
 }

@@ -46,10 +46,12 @@ pub fn egress_ip(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn fence(ctx: &TcContext, ethernet: bool) -> i32 {
     // What the kernel's own stack sends has its headers in one piece, but for options.
-    if frame(ctx).len() < headers(ctx, ethernet) {
-        pull(ctx);
-    }
-    let mut decided = decide(ctx, ethernet);
+    let headers = headers(ctx, ethernet).min(ctx.len() as usize);
+    let mut decided = if frame(ctx).len() >= headers || pull(ctx) {
+        decide(ctx, ethernet)
+    } else {
+        Reply::UNREAD
+    };
     if decided.may_be_cut() && pull(ctx) {
         decided = decide(ctx, ethernet);
     }
@@ -92,7 +94,7 @@ fn headers(ctx: &TcContext, ethernet: bool) -> usize {
     }
 }
 
-/// Brings the headers into one piece; `false` if they are.
+/// Brings the headers into one piece; `false` if they are, or if that failed.
 #[inline(always)]
 fn pull(ctx: &TcContext) -> bool {
     let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
@@ -113,7 +115,7 @@ fn is_of_one_session(ctx: &TcContext, start: u32) -> bool {
     let Ok(first) = ctx.load::<[u64; ID_LENGTH / 8]>(at as usize) else {
         return false;
     };
-    for _ in 1..SEGMENTS {
+    for _ in 1..=SEGMENTS {
         at += size;
         if at - ID_OFFSET as u32 >= length {
             return true;
@@ -123,7 +125,7 @@ fn is_of_one_session(ctx: &TcContext, start: u32) -> bool {
             _ => return false,
         }
     }
-    true
+    false
 }
 
 #[inline(always)]

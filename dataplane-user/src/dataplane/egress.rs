@@ -10,7 +10,9 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
 };
+use nix::net::if_::if_nametoindex;
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -20,7 +22,7 @@ use thiserror::Error;
 /// is pinned.
 #[derive(Debug)]
 pub struct Fenced {
-    /// Its name when it was attached.
+    /// Its name when the interfaces were last looked at.
     pub interface: String,
     /// Whether the link is an earlier process's.
     pub is_adopted: bool,
@@ -41,6 +43,9 @@ enum Link {
 /// Why an interface could not be fenced.
 #[derive(Debug, Error)]
 pub enum EgressError {
+    /// It has gone, or has another name by now.
+    #[error("{0} is no longer the interface that it was; it is looked for anew at once")]
+    Gone(String),
     /// The kernel refused.
     #[error(
         "attaching the fence at egress to {interface} failed (`bpftool net show dev {interface}` \
@@ -74,10 +79,7 @@ pub enum EgressError {
 impl EgressError {
     /// Whether it is because the interface has gone.
     pub fn is_gone(&self) -> bool {
-        let Self::Attach { source: ProgramError::SyscallError(error), .. } = self else {
-            return matches!(self, Self::Attach { source: ProgramError::TcError(_), .. });
-        };
-        error.io_error.raw_os_error() == Some(libc::ENODEV)
+        matches!(self, Self::Gone(_))
     }
 }
 
@@ -94,7 +96,7 @@ impl Dataplane {
         let name = &interface.name;
         let program = self.egress_program(interface)?;
         let Some(path) = pin else {
-            let link = Link::Held(attach(program, name)?);
+            let link = Link::Held(attach(program, interface)?);
             return Ok(Fenced { interface: name.clone(), is_adopted: false, link });
         };
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| EgressError::Pin {
@@ -105,7 +107,7 @@ impl Dataplane {
         let old = old_link(path).map_err(|error| fail(error.into()))?;
         let is_adopted = old.is_some();
         // Nothing can be moved within the order; and the same program is not taken twice.
-        if old.is_some_and(|old| old.ifindex == interface.ifindex && is_first(&old, name)) {
+        if old.as_ref().is_some_and(|(_, old)| is_first(old, interface)) {
             let pinned = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
             let link = SchedClassifierLink::try_from(FdLink::from(pinned))
                 .map_err(|error| fail(error.into()))?;
@@ -116,16 +118,14 @@ impl Dataplane {
             let link = Link::Pinned { link, path: path.to_owned() };
             return Ok(Fenced { interface: name.clone(), is_adopted, link });
         }
-        // The new one is there before the old one goes.
-        let link = attach(program, name)?;
-        if is_adopted {
-            remove(path).map_err(|error| fail(error.into()))?;
-        }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|error| fail(error.into()))?;
-        }
+        // The new one is there, and pinned, before the old one goes.
+        let link = attach(program, interface)?;
         let link = FdLink::try_from(link).map_err(|error| fail(error.into()))?;
-        let link = link.pin(path).map_err(|error| fail(error.into()))?;
+        pin_over(link, path).map_err(fail)?;
+        if let Some((old, _)) = old {
+            old.detach().map_err(|error| fail(error.into()))?;
+        }
+        let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
         let link = Link::Pinned { link, path: path.to_owned() };
         Ok(Fenced { interface: name.clone(), is_adopted, link })
     }
@@ -143,26 +143,56 @@ impl Dataplane {
 
 fn attach(
     program: &mut SchedClassifier,
-    interface: &str,
+    interface: &Interface,
 ) -> Result<SchedClassifierLink, EgressError> {
-    let fail = |source| EgressError::Attach { interface: interface.to_owned(), source };
+    let name = &interface.name;
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(interface, TcAttachType::Egress, first).map_err(fail)?;
-    program.take_link(id).map_err(fail)
+    let link = program
+        .attach_with_options(name, TcAttachType::Egress, first)
+        .and_then(|id| program.take_link(id));
+    // It went by the name: to another interface, if that has it now.
+    if !is_named_so(interface) {
+        return Err(EgressError::Gone(name.clone()));
+    }
+    link.map_err(|source| EgressError::Attach { interface: name.clone(), source })
 }
 
-/// Whether packets meet a link before any other. Asking takes CAP_SYS_ADMIN, and whoever may not ask
-/// must not believe so.
-fn is_first(link: &OnInterface, interface: &str) -> bool {
-    let programs = SchedClassifier::query_tcx(interface, TcAttachType::Egress);
-    programs
-        .is_ok_and(|(_, programs)| programs.first().is_some_and(|first| first.id() == link.program))
+/// Whether an interface still has its name.
+fn is_named_so(interface: &Interface) -> bool {
+    if_nametoindex(interface.name.as_str()) == Ok(interface.ifindex)
 }
 
-/// Where a pinned link is, if there is one.
-fn old_link(path: &Path) -> io::Result<Option<OnInterface>> {
+/// Pins a link in the place of another, which stays attached; the pin is never missing.
+fn pin_over(link: FdLink, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut new = OsString::from(path);
+    new.push(":new");
+    let new = PathBuf::from(new);
+    // Of a process that died here.
+    remove(&new)?;
+    link.pin(&new)?;
+    if let Err(error) = fs::rename(&new, path) {
+        // An interface does not take the same program twice: the next attempt would fail.
+        remove(&new)?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Whether packets to an interface meet a link before any other. Asking takes CAP_SYS_ADMIN, and
+/// whoever may not ask must not believe so.
+fn is_first(link: &OnInterface, interface: &Interface) -> bool {
+    let programs = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress);
+    let first = programs.ok().and_then(|(_, programs)| Some(programs.first()?.id()));
+    link.ifindex == interface.ifindex && first == Some(link.program) && is_named_so(interface)
+}
+
+/// A pinned link and where it is, if there is one.
+fn old_link(path: &Path) -> io::Result<Option<(OpenLink, OnInterface)>> {
     match OpenLink::at(path) {
-        Ok(link) => link.on_interface(LinkKind::Tcx),
+        Ok(link) => Ok(link.on_interface(LinkKind::Tcx)?.map(|place| (link, place))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
