@@ -99,9 +99,11 @@ fn admit_key<T: Tables>(
         match lookup(tables, key.hash, identity.bucket_bits) {
             Lookup::Hit { bits, .. } => {
                 // What is held now may have been sent here before: it waited in the queue, and
-                // is the application's still.
-                let Some(Entry { place: Place::Local { cpu } | Place::Hold { cpu }, epoch }) =
-                    Entry::unpack(bits)
+                // is the application's as long as the session is ours.
+                let Some(Entry {
+                    place: Place::Local { cpu } | Place::Hold { cpu, ours: true },
+                    epoch,
+                }) = Entry::unpack(bits)
                 else {
                     return service.drop(Admission::NotOwner);
                 };

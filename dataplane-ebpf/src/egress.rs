@@ -140,7 +140,9 @@ fn bucket_bits<T: Tables>(tables: &T) -> Option<u8> {
 fn owned(bits: u64, fence: Fence) -> Egress {
     match Entry::unpack(bits) {
         None => Egress::Torn,
-        Some(Entry { place: Place::Remote { .. }, .. }) => Egress::NotOwner,
+        Some(Entry { place: Place::Remote { .. } | Place::Hold { ours: false, .. }, .. }) => {
+            Egress::NotOwner
+        }
         Some(Entry { epoch, .. }) if epoch != fence.epoch() => Egress::OldEpoch,
         Some(_) => Egress::Passed,
     }

@@ -221,7 +221,7 @@ impl<T: Tables> Packet<'_, T> {
                     };
                     let (cpu, is_held) = match entry.place {
                         Place::Local { cpu } => (cpu, false),
-                        Place::Hold { cpu } => (cpu, true),
+                        Place::Hold { cpu, .. } => (cpu, true),
                         Place::Remote { node } => return self.row(node, detail, generation),
                     };
                     return self.here(cpu, is_held, entry.epoch, detail, generation);

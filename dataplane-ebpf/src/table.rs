@@ -49,25 +49,33 @@ pub enum Place {
         node: u16,
     },
     /// On its way from this node or to it: what comes is held. What was on its way to this CPU
-    /// before is still delivered.
+    /// before is still delivered, as long as the session is ours.
     Hold {
         /// The CPU number.
         cpu: u16,
+        /// Whether this node is still its owner. It is not before a session that comes is released
+        /// here, nor once the release of one that goes has begun: then nothing of it is delivered
+        /// and nothing sent in its name, as another node may be doing so.
+        ours: bool,
     },
 }
 
 const KIND_LOCAL: u64 = 1;
 const KIND_REMOTE: u64 = 2;
 const KIND_HOLD: u64 = 3;
+/// Of a hold: it is not ours.
+const NOT_OURS: u64 = 1 << 42;
 
 impl Entry {
-    /// The entry in 48 bits: kind 0–1, target 2–17, epoch 18–41, zero above.
+    /// The entry in 48 bits: kind 0–1, target 2–17, epoch 18–41, and 42 of a hold that is not
+    /// ours; zero above.
     #[inline(always)]
     pub const fn pack(self) -> u64 {
-        let (kind, target) = match self.place {
+        let (kind, target): (u64, u16) = match self.place {
             Place::Local { cpu } => (KIND_LOCAL, cpu),
             Place::Remote { node } => (KIND_REMOTE, node),
-            Place::Hold { cpu } => (KIND_HOLD, cpu),
+            Place::Hold { cpu, ours: true } => (KIND_HOLD, cpu),
+            Place::Hold { cpu, ours: false } => (KIND_HOLD | NOT_OURS, cpu),
         };
         kind | (target as u64) << 2 | ((self.epoch & crate::local::EPOCH_MAX) as u64) << 18
     }
@@ -80,7 +88,10 @@ impl Entry {
         match bits & 3 {
             KIND_LOCAL => Some(Self { place: Place::Local { cpu: target }, epoch }),
             KIND_REMOTE => Some(Self { place: Place::Remote { node: target }, epoch }),
-            KIND_HOLD => Some(Self { place: Place::Hold { cpu: target }, epoch }),
+            KIND_HOLD => {
+                let ours = bits & NOT_OURS == 0;
+                Some(Self { place: Place::Hold { cpu: target, ours }, epoch })
+            }
             _ => None,
         }
     }

@@ -77,7 +77,11 @@ pub fn may_send<T: Tables>(tables: &T, speaker: Speaker, now: u64) -> Result<(),
                 return Err(Transmission::NotOwner);
             };
             match Entry::unpack(bits) {
-                None | Some(Entry { place: Place::Remote { .. }, .. }) => false,
+                None
+                | Some(Entry {
+                    place: Place::Remote { .. } | Place::Hold { ours: false, .. },
+                    ..
+                }) => false,
                 Some(Entry { epoch, .. }) => epoch == local.fence().epoch(),
             }
         }

@@ -32,7 +32,7 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         any::<u16>().prop_map(|cpu| Place::Local { cpu }),
         any::<u16>().prop_map(|node| Place::Remote { node }),
-        any::<u16>().prop_map(|cpu| Place::Hold { cpu }),
+        any::<(u16, bool)>().prop_map(|(cpu, ours)| Place::Hold { cpu, ours }),
     ]
 }
 

@@ -200,7 +200,7 @@ fn a_session_that_was_held_is_to_be_released() {
     let bytes = [9; 16];
     let key = WireId::from_bytes(&bytes).expect("16 bytes").key(services[0].seed());
     let row = Registered::new(&bytes, 1, key.hash).expect("16 bytes");
-    let held = Entry { place: Place::Hold { cpu: 3 }, epoch: 1 };
+    let held = Entry { place: Place::Hold { cpu: 3, ours: true }, epoch: 1 };
     SessionTable::new(BITS).register(&memory, key, held, 5, &row).expect("room");
 
     let recovered = recover_node(&memory, BITS, &services, Epoch::FIRST);

@@ -176,7 +176,7 @@ fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         (0..2_u16).prop_map(|cpu| Place::Local { cpu }),
         (1..=NODES).prop_map(|node| Place::Remote { node }),
-        (0..2_u16).prop_map(|cpu| Place::Hold { cpu }),
+        (0..2_u16, any::<bool>()).prop_map(|(cpu, ours)| Place::Hold { cpu, ours }),
     ]
 }
 

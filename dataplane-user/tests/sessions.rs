@@ -46,7 +46,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let place = prop_oneof![
         any::<u16>().prop_map(|cpu| Place::Local { cpu }),
         any::<u16>().prop_map(|node| Place::Remote { node }),
-        any::<u16>().prop_map(|cpu| Place::Hold { cpu }),
+        any::<(u16, bool)>().prop_map(|(cpu, ours)| Place::Hold { cpu, ours }),
     ];
     let entry = (place, 1..1_u32 << 24).prop_map(|(place, epoch)| Entry { place, epoch });
     // Versions that differ in their upper 16 bits cannot be replaced by one store.

@@ -496,6 +496,14 @@ fn a_session_that_went_elsewhere_is_neither_handed_out_nor_answered() -> Result<
     ensure!(scene.transmissions(Transmission::NotOwner) == 1);
     ensure!(scene.send(&got, 4)? == Some(Transmission::NotOwner));
 
+    // Held, and not ours yet; then ours.
+    for (ours, refusal) in [(false, Some(Transmission::NotOwner)), (true, None)] {
+        let held = Entry { place: Place::Hold { cpu: 0, ours }, epoch: 7 };
+        let Rig { dataplane, .. } = &mut scene.rig;
+        ensure!(dataplane.sessions.update(&dataplane.memory, scene.key, held, 3));
+        ensure!(scene.send(&got, 8)? == refusal, "ours: {ours}");
+    }
+    ensure!(scene.client.answer()? == 8);
     // Back again, but under an epoch of before; then as it was.
     for (epoch, refusal) in [(6, Some(Transmission::NotOwner)), (7, None)] {
         let here = Entry { place: Place::Local { cpu: 0 }, epoch };

@@ -11,9 +11,10 @@ use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_ebpf::wire_id::Key;
 use dataplane_ebpf::wire_id_row::Registered;
+use dataplane_user::dataplane::Dataplane;
 use dataplane_user::dataplane::grace::{Method, grace_period, rcu_grace_period};
 use dataplane_user::hold::{
-    Bounds, Coming, Counts, HoldError, Keeper, ReleaseError, Session, Unquiet,
+    Bounds, Coming, Counts, HoldError, Keeper, Lend, ReleaseError, Session, Unquiet,
 };
 use jumpgate_tests::address::Family;
 use jumpgate_tests::flow::{Flow, Reader, overtaken};
@@ -179,6 +180,22 @@ fn nothing_is_in_flight_after_quiet_and_what_was_held_is_delivered_here() -> Res
     Ok(())
 }
 
+/// Lends the data plane, and sees whose the sessions are before anything of them can be sent.
+struct Watch<'a> {
+    dataplane: &'a mut Dataplane,
+    keys: &'a [Key],
+    first: Option<Vec<Option<Place>>>,
+}
+
+impl Lend for Watch<'_> {
+    fn lend<R>(&mut self, work: impl FnOnce(&mut Dataplane) -> R) -> R {
+        let result = work(self.dataplane);
+        let place = |&key| self.dataplane.get(key).map(|(entry, _)| entry.place);
+        self.first.get_or_insert_with(|| self.keys.iter().map(place).collect());
+        result
+    }
+}
+
 fn sessions_move_to_another_node(underlay: Family) -> Result<()> {
     let mut scene = Scene::new(2, underlay, ROOMY)?;
     let flow = scene.load()?;
@@ -194,8 +211,19 @@ fn sessions_move_to_another_node(underlay: Family) -> Result<()> {
     let next = VERSION + 1;
     let coming = scene.coming();
     let coming = scene.keepers[1].expect(&mut scene.rigs[1].dataplane, &coming, epoch, next)?;
+    let places = |scene: &Scene, node: usize| {
+        let place = |&key| scene.rigs[node].dataplane.get(key).map(|(entry, _)| entry.place);
+        scene.keys.iter().map(place).collect::<Vec<_>>()
+    };
+    let is_hold = |place: &Option<Place>, is: bool| matches!(place, Some(Place::Hold { ours, .. }) if *ours == is);
+    ensure!(places(&scene, 0).iter().all(|place| is_hold(place, true)), "node a's still");
+    ensure!(places(&scene, 1).iter().all(|place| is_hold(place, false)), "not node b's yet");
     let b = rig::index(&scene.cluster.nodes()[1])?;
-    let away = hold.release_to(&mut scene.rigs[0].dataplane, b, next, PATIENCE)?;
+    let (dataplane, keys) = (&mut scene.rigs[0].dataplane, &scene.keys);
+    let mut watch = Watch { dataplane, keys, first: None };
+    let away = hold.release_to(&mut watch, b, next, PATIENCE)?;
+    let first = watch.first.context("it was lent")?;
+    ensure!(first.iter().all(|place| is_hold(place, false)), "spoken for by both: {first:?}");
     let total = away.total();
     ensure!(total.held > 0 && total.away == total.held && total.lost() == 0, "{away:?}");
     std::thread::sleep(Duration::from_millis(20));
@@ -341,7 +369,8 @@ fn what_the_ring_has_no_room_for_is_counted_exactly() -> Result<()> {
     let mut scene = Scene::new(1, Family::V4, ROOMY)?;
     // Held by the table alone: nobody has opened the books, and the keeper sleeps.
     for &key in &scene.keys {
-        let held = Entry { place: Place::Hold { cpu: 0 }, epoch: scene.rigs[0].epoch() };
+        let held =
+            Entry { place: Place::Hold { cpu: 0, ours: true }, epoch: scene.rigs[0].epoch() };
         ensure!(scene.rigs[0].dataplane.update(key, held, VERSION));
     }
     let flow = scene.load()?;

@@ -7,6 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, Map, MapData};
+use dataplane_ebpf::table::{Entry, Place, WAYS};
 use dataplane_user::api::Client as Api;
 use dataplane_user::dataplane::counters::Counts;
 use dataplane_user::hold::Totals;
@@ -16,7 +18,7 @@ use jumpgate_tests::fleet::{self, Fleet, Options};
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::swarm::Swarm;
-use jumpgate_tests::topology::Cluster;
+use jumpgate_tests::topology::{Cluster, Node};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const CLIENTS: u8 = 24;
@@ -246,6 +248,52 @@ fn what_is_in_the_ring_of_a_daemon_that_was_killed_is_delivered_by_its_successor
 fn no_more_is_lost_with_a_daemon_that_was_killed_than_it_had_taken_out_of_the_ring() -> Result<()> {
     require_root!();
     killed(5)
+}
+
+/// Makes one of the sessions that are held on a node one that is not its own: as it is while it comes,
+/// or when its release to another node has begun.
+fn disown_one(node: &Node) -> Result<()> {
+    node.mounts().run(node.namespace(), || {
+        let mut folders = std::fs::read_dir("/sys/fs/bpf/jumpgate/a/maps")?;
+        let folder = folders.next().context("no maps are pinned")??.path();
+        let map = MapData::from_pin(folder.join("SESSIONS"))?;
+        let mut table: Array<_, [u64; 2 * WAYS]> = Map::Array(map).try_into()?;
+        for index in 0..table.len() {
+            let mut bucket = table.get(&index, 0)?;
+            for way in 0..WAYS {
+                let (key, value) = (bucket[2 * way], &mut bucket[2 * way + 1]);
+                if let Some(Entry { place: Place::Hold { cpu, .. }, epoch }) =
+                    Entry::unpack(*value >> 16).filter(|_| key >> 17 != 0)
+                {
+                    let entry = Entry { place: Place::Hold { cpu, ours: false }, epoch };
+                    *value = entry.pack() << 16 | *value & 0xffff;
+                    return Ok(table.set(index, bucket, 0)?);
+                }
+            }
+        }
+        anyhow::bail!("nothing is held")
+    })
+}
+
+#[test]
+fn a_successor_does_not_release_here_what_may_be_another_nodes() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::new(&[])?;
+    scene.api()?.hold(&scene.ids, PATIENCE)?;
+    scene.fleet.daemons[A].kill()?;
+    disown_one(&scene.cluster.nodes()[A])?;
+    scene.succeed()?;
+    ensure!(probe::until(PATIENCE, || scene.totals().is_ok_and(|totals| totals.sessions == 1)));
+    scene.send(10)?;
+    scene.is_whole_but(10)?;
+    let log = scene.fleet.daemons[A].log();
+    ensure!(log.contains("that were coming or going"), "it does not say so");
+    ensure!(scene.totals()?.waiting == 10, "{:?}", scene.totals()?);
+    // Whoever knows whose it is says so.
+    let mut api = scene.api()?;
+    let release = |id: &String| api.release(std::slice::from_ref(id), None).is_ok();
+    ensure!(scene.ids.iter().map(release).filter(|is_released| *is_released).count() == 1);
+    scene.is_whole_but(0)
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA, TYPE_OPEN};
+use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::probe;
@@ -16,6 +17,42 @@ use ownership::Placement;
 const PATIENCE: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3600);
 const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn what_waited_in_a_queue_is_delivered_of_a_held_session_only_while_it_is_ours() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let node = &cluster.nodes()[0];
+    let server = SocketAddr::new(cluster.vip(Family::V4), 7000);
+    let placement = Placement::all_to(rig::index(node)?);
+    let mut rig = Rig::new(&cluster, node, server, &placement, 7)?;
+    let (session, key) = rig.draw(1);
+    rig.own(key, 1, 1)?;
+    rig.arm(HOUR, HOUR);
+    // From the node itself: past XDP, as what was let in before the hold began.
+    let inside = node.namespace().run(|| UdpSocket::bind((cluster.vip(Family::V4), 0)))?;
+    let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+    let hold = |ours| Entry { place: Place::Hold { cpu: 1, ours }, epoch: 7 };
+    // It is delivered or not, on whichever CPU it comes up.
+    let passed = |rig: &Rig| {
+        Ok::<_, anyhow::Error>(
+            rig.admission(Admission::Delivered)? + rig.admission(Admission::WrongCpu)?,
+        )
+    };
+    for (round, ours) in [(1, true), (2, false), (3, true)] {
+        ensure!(rig.dataplane.update(key, hold(ours), 1));
+        let before = (passed(&rig)?, rig.admission(Admission::NotOwner)?);
+        inside.send_to(&[&bytes[..length], &[round]].concat(), server)?;
+        let after = (before.0 + u64::from(ours), before.1 + u64::from(!ours));
+        let now = || (passed(&rig).unwrap_or(0), rig.admission(Admission::NotOwner).unwrap_or(0));
+        ensure!(probe::until(PATIENCE, || now() == after), "{round}: {:?}, not {after:?}", now());
+        if ours {
+            let received = rig.inbox.receive(PATIENCE)?;
+            ensure!(received.as_ref().is_some_and(|got| got.payload[20] == round), "{received:?}");
+        }
+    }
+    Ok(())
+}
 
 #[test]
 fn the_selector_drops_what_is_late_by_the_exact_clock_though_xdp_let_it_in() -> Result<()> {

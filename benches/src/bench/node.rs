@@ -99,7 +99,7 @@ impl Node {
         let place = match sessions {
             Sessions::Local(_) => Some(Place::Local { cpu: 0 }),
             Sessions::Remote(_) => Some(Place::Remote { node: OTHER }),
-            Sessions::Held(_) => Some(Place::Hold { cpu: 0 }),
+            Sessions::Held(_) => Some(Place::Hold { cpu: 0, ours: true }),
             Sessions::Forwarded(_) => None,
         };
         let mut node = Self { dataplane, publish_ms: 0.0 };

@@ -242,7 +242,11 @@ impl Keeper {
                 else {
                     return Err(HoldError::NotHere(index));
                 };
-                changes.push((key, Entry { place: Place::Hold { cpu }, epoch }, version));
+                changes.push((
+                    key,
+                    Entry { place: Place::Hold { cpu, ours: true }, epoch },
+                    version,
+                ));
             }
         }
         let hold = self.open(dataplane, sessions)?;
@@ -254,7 +258,8 @@ impl Keeper {
     }
 
     /// Holds sessions that come here from another node: enters them at `version`, under this node's
-    /// `epoch`, and keeps their packets from the first one on. Rows of an older version that lead to
+    /// `epoch`, and keeps their packets from the first one on. They are this node's only when they
+    /// are released here. Rows of an older version that lead to
     /// another node give way: the session was there before, or is off its slot's home.
     ///
     /// # Panics
@@ -271,7 +276,7 @@ impl Keeper {
         let mut entered: Vec<Before> = Vec::new();
         for (index, Coming { session, wire_ids }) in coming.iter().enumerate() {
             assert_eq!(session.keys.len(), wire_ids.len(), "of session {index}");
-            let entry = Entry { place: Place::Hold { cpu: session.cpu }, epoch };
+            let entry = Entry { place: Place::Hold { cpu: session.cpu, ours: false }, epoch };
             for (&key, registered) in session.keys.iter().zip(wire_ids) {
                 match enter(dataplane, key, entry, version, registered) {
                     Ok(before) => entered.push((key, before)),

@@ -90,7 +90,8 @@ impl Hold {
     }
 
     /// Releases the sessions to another node, at their new version: sends what waited there, in
-    /// order, then newer packets. The sessions' entries here become rows that lead to the node.
+    /// order, then newer packets. The sessions' entries here become rows that lead to the node; from
+    /// the first moment on they are this node's no longer.
     /// `patience` is as for [`Hold::release_here`].
     pub fn release_to(
         &self,
@@ -115,15 +116,7 @@ impl Hold {
     ) -> Result<Released, ReleaseError> {
         let start = Instant::now();
         let end = start + patience;
-        let mut core = self.shared.core();
-        if self.sessions.iter().any(|&(id, _)| !core.books.is_held(id)) {
-            return Err(ReleaseError::NotHeld);
-        }
-        for (id, session) in &self.sessions {
-            let here = Way::Here(session.cpu.into());
-            core.books.send(*id, away.map_or(here, Way::Away));
-        }
-        drop(core);
+        lender.lend(|dataplane| self.begin(dataplane, away))?;
         self.thread.unpark();
         let mut closed: Vec<usize> = (0..self.sessions.len()).collect();
         while !closed.is_empty() {
@@ -156,6 +149,29 @@ impl Hold {
         Ok(Released { sessions, method, took: start.elapsed() })
     }
 
+    /// Lets what waits go. First it is settled whose the sessions are: the application here must
+    /// speak for them no longer when another one begins to, and may when it gets their packets.
+    fn begin(&self, dataplane: &mut Dataplane, away: Option<Away>) -> Result<(), ReleaseError> {
+        let mut core = self.shared.core();
+        if self.sessions.iter().any(|&(id, _)| !core.books.is_held(id)) {
+            return Err(ReleaseError::NotHeld);
+        }
+        let ours = away.is_none();
+        for key in self.sessions.iter().flat_map(|(_, session)| &session.keys) {
+            if let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
+                dataplane.get(*key)
+            {
+                let place = Place::Hold { cpu, ours };
+                dataplane.update(*key, Entry { place, epoch }, version);
+            }
+        }
+        for (id, session) in &self.sessions {
+            let here = Way::Here(session.cpu.into());
+            core.books.send(*id, away.map_or(here, Way::Away));
+        }
+        Ok(())
+    }
+
     /// Lets newer packets of those sessions have their way of which nothing waits, or of all.
     fn open_gates(
         &self,
@@ -179,7 +195,7 @@ impl Hold {
             }
             since += 1;
             for &key in &session.keys {
-                let Some((Entry { place: Place::Hold { cpu }, epoch }, version)) =
+                let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
                     dataplane.get(key)
                 else {
                     // Somebody else has removed or changed it.

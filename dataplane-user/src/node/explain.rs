@@ -139,8 +139,9 @@ impl Node {
             Place::Local { cpu } => {
                 format!("here, CPU {cpu}, epoch {epoch}, state_version {version}")
             }
-            Place::Hold { cpu } => {
-                format!("held here, CPU {cpu}, epoch {epoch}, state_version {version}")
+            Place::Hold { cpu, ours } => {
+                let whose = if ours { "" } else { " but not ours" };
+                format!("held here{whose}, CPU {cpu}, epoch {epoch}, state_version {version}")
             }
             Place::Remote { node } => {
                 format!("on node {}, state_version {version}", self.node_name(node))

@@ -93,11 +93,13 @@ impl Lend for Lender<'_> {
 
 impl Node {
     /// Starts the keeper, on a thread in the node's network namespace. Sessions that an earlier
-    /// daemon held are kept from now on, and are to be released by [`release_all`]; their number.
+    /// daemon held are kept from now on. Those that are this node's are to be released by
+    /// [`release_all`], and their number is returned; others stay held until somebody who knows
+    /// whose they are releases them.
     ///
     /// # Errors
     /// When nothing can be held. What an earlier daemon held is delivered here then, but for what
-    /// waited.
+    /// waited and for what is not this node's.
     pub fn start_keeper(
         &mut self,
         options: &Options,
@@ -109,14 +111,24 @@ impl Node {
         match Keeper::adopt(&mut self.dataplane, options, &sessions) {
             Ok((keeper, hold)) => {
                 self.holds.keeper = Ok(keeper);
+                let others = held.iter().filter(|&&id| !self.is_ours(id)).count();
+                if others > 0 {
+                    tracing::warn!(
+                        sessions = others,
+                        "an earlier daemon held sessions that were coming or going: they stay held \
+                         until they are released, here or to the node whose they are"
+                    );
+                }
                 self.holds.held = held.into_iter().zip(hold.split().map(Some)).collect();
-                Ok(sessions.len())
+                Ok(sessions.len() - others)
             }
             Err(error) => {
                 self.holds.keeper = Err(super::refusal::chain(&error));
                 for key in sessions.iter().flat_map(|session| &session.keys) {
-                    if let Some((Entry { place: Place::Hold { cpu }, epoch }, version)) =
-                        self.dataplane.get(*key)
+                    if let Some((
+                        Entry { place: Place::Hold { cpu, ours: true }, epoch },
+                        version,
+                    )) = self.dataplane.get(*key)
                     {
                         let entry = Entry { place: Place::Local { cpu }, epoch };
                         self.dataplane.update(*key, entry, version);
@@ -202,6 +214,19 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Whether a session that is held is this node's: all its wire ids say so.
+    fn is_ours(&self, id: SessionId) -> bool {
+        let keys = self.held_session(id).keys;
+        let place = |&key: &Key| self.dataplane.get(key).map(|(entry, _)| entry.place);
+        !keys.iter().filter_map(place).any(|place| matches!(place, Place::Hold { ours: false, .. }))
+    }
+
+    /// Sessions that are held, that nobody is releasing, and that are this node's.
+    fn own_held(&self) -> BTreeSet<SessionId> {
+        let held = self.holds.held.iter().filter(|(_, hold)| hold.is_some());
+        held.map(|(&id, _)| id).filter(|&id| self.is_ours(id)).collect()
     }
 
     /// The session as its keeper sees it.
@@ -303,13 +328,12 @@ fn release(
     result
 }
 
-/// Releases here whatever is held, and waits for releases that others have begun. Says in the log
-/// what became of it; `why` is the reason.
+/// Releases here whatever is held and this node's. Says in the log what became of it; `why` is the
+/// reason.
 pub fn release_all(node: &Mutex<Node>, why: &str) {
     let taken = {
         let mut node = lock(node);
-        let held = node.holds.held.iter().filter(|(_, hold)| hold.is_some());
-        let ids: BTreeSet<_> = held.map(|(id, _)| *id).collect();
+        let ids = node.own_held();
         (!ids.is_empty()).then(|| {
             let hold = node.take_held(&ids);
             (ids, hold)
@@ -333,13 +357,23 @@ pub fn release_all(node: &Mutex<Node>, why: &str) {
     }
 }
 
-/// Lets nothing more be held, releases here whatever is, and ends the keeper.
+/// Lets nothing more be held, releases here whatever is and is this node's, waits for releases that
+/// others have begun, and ends the keeper.
 pub fn end_holds(node: &Mutex<Node>) {
     lock(node).holds.is_ending = true;
     let end = Instant::now() + OTHERS;
     loop {
         release_all(node, "the daemon ends");
-        if lock(node).holds.held.is_empty() {
+        let others = {
+            let node = lock(node);
+            let is_busy = |hold: &Option<Hold>| hold.is_none();
+            let busy = node.holds.held.values().any(is_busy) || !node.own_held().is_empty();
+            (!busy).then(|| node.holds.held.len())
+        };
+        if let Some(sessions) = others {
+            if sessions > 0 {
+                tracing::warn!(sessions, "sessions that are not this node's stay held");
+            }
             break;
         }
         if Instant::now() >= end {

@@ -42,7 +42,7 @@ pub fn recover(memory: &Memory, bits: u8, services: &[Service], epoch: Epoch) ->
     let mut on_hold = Vec::new();
     let keep = |known: &Known| {
         let cpu = match known.entry.place {
-            Place::Local { cpu } | Place::Hold { cpu } => cpu,
+            Place::Local { cpu } | Place::Hold { cpu, .. } => cpu,
             // An off-home row, of whatever epoch: the session is another node's.
             Place::Remote { .. } => return true,
         };

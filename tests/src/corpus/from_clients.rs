@@ -78,6 +78,7 @@ fn sessions(service: &Service) -> Vec<Case> {
         case(Session::NoQueue, Verdict::Local).but_in_kernel(Verdict::NoCpu),
         case(Session::Held, Verdict::Held).typical(),
         case(Session::HeldOldEpoch, Verdict::EntryEpoch),
+        case(Session::HeldNotOurs, Verdict::Held),
     ]
 }
 

@@ -127,6 +127,8 @@ pub enum Session {
     Held,
     /// The same, of an earlier epoch of this node.
     HeldOldEpoch,
+    /// On its way here: held, and not ours yet.
+    HeldNotOurs,
     /// On its way; its version is of another generation.
     TornHeld,
     /// The words of its entry are of two generations.
@@ -142,7 +144,7 @@ pub enum Session {
 }
 
 impl Session {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Here,
         Self::HereFromAway,
         Self::Stayed,
@@ -152,6 +154,7 @@ impl Session {
         Self::NoQueue,
         Self::Held,
         Self::HeldOldEpoch,
+        Self::HeldNotOurs,
         Self::TornHeld,
         Self::TornWords,
         Self::TornBits,
@@ -169,7 +172,7 @@ impl Session {
 
     fn entry(self) -> (Entry, u64) {
         let here = Place::Local { cpu: 0 };
-        let held = Place::Hold { cpu: 0 };
+        let held = Place::Hold { cpu: 0, ours: true };
         let (place, epoch, version) = match self {
             Self::OldEpoch => (here, EPOCH - 1, VERSION),
             Self::Row | Self::TornRow => (Place::Remote { node: PEER }, EPOCH, ROW_VERSION),
@@ -177,6 +180,7 @@ impl Session {
             Self::NoQueue => (Place::Local { cpu: 1_023 }, EPOCH, VERSION),
             Self::Held | Self::TornHeld => (held, EPOCH, VERSION),
             Self::HeldOldEpoch => (held, EPOCH - 1, VERSION),
+            Self::HeldNotOurs => (Place::Hold { cpu: 0, ours: false }, EPOCH, VERSION),
             _ => (here, EPOCH, VERSION),
         };
         (Entry { place, epoch }, version)
