@@ -20,6 +20,7 @@ pub mod abi;
 pub mod admit;
 pub mod answer;
 pub mod binding;
+pub mod capture;
 mod checksum;
 pub mod dissect;
 pub mod egress;

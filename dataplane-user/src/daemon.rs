@@ -268,6 +268,7 @@ impl Daemon {
                         follow(&mut lock(&self.node), &self.links, change);
                     }
                     None => {
+                        lock(&self.node).abandon_capture();
                         self.end_holds().await;
                         return Err(LostTrack(self.next_hops.stop().await.err()));
                     }
@@ -275,6 +276,7 @@ impl Daemon {
             }
         }
         self.new_links.abort();
+        lock(&self.node).abandon_capture();
         self.end_holds().await;
         if self.options.stay {
             // The whole lease for the successor.
@@ -318,7 +320,9 @@ impl Daemon {
 }
 
 fn collect_events(node: &Mutex<Node>) {
-    if let Err(error) = lock(node).collect_events() {
+    let mut node = lock(node);
+    node.expire_capture();
+    if let Err(error) = node.collect_events() {
         tracing::warn!(%error, "what was refused cannot be told");
     }
 }

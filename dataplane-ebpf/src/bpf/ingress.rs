@@ -10,7 +10,6 @@ use aya_ebpf::{
     EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
     helpers::generated::bpf_xdp_adjust_head, macros::xdp, programs::XdpContext,
 };
-use aya_log_ebpf::debug;
 use dataplane_ebpf::{
     encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
     event::{Evidence, Reason},
@@ -20,6 +19,18 @@ use dataplane_ebpf::{
     verdict::Verdict,
     xsk::{mark_forwarded, row_of},
 };
+
+/// Logs a packet's verdict.
+///
+/// The loader sets the level before the program is verified, and the verifier takes this out unless
+/// packets are to be logged. No function: programs would share a part of it, and make `jumpgate`
+/// call it.
+macro_rules! log {
+    ($ctx:expr, $service:expr, $verdict:expr) => {
+        aya_log_ebpf::debug!($ctx, "service {} verdict {}", $service, $verdict as u32)
+    };
+}
+pub(crate) use log;
 
 /// Steers the packets of the node's services; passes everything else untouched.
 // As a function of its own it would cost every packet a call, 5 ns.
@@ -33,7 +44,18 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let Decision { verdict, service, action, datagram, key } = route(&frame(ctx), ingress, &Maps);
+    let decision = route(&frame(ctx), ingress, &Maps);
+    let service = decision.service;
+    let (verdict, result) = act(ctx, ingress, decision);
+    log!(ctx, service, verdict);
+    result
+}
+
+/// Does with a packet what was decided, and counts it. Returns its verdict, which acting may have
+/// changed, and what the kernel is to do.
+#[inline(always)]
+pub fn act(ctx: &XdpContext, ingress: u32, decision: Decision) -> (Verdict, u32) {
+    let Decision { verdict, service, action, datagram, key } = decision;
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
@@ -54,20 +76,17 @@ pub fn steer(ctx: &XdpContext) -> u32 {
         Err(Verdict::TooBigAnswered) => (Verdict::TooBigAnswered, xdp_action::XDP_TX),
         Err(verdict) => (verdict, xdp_action::XDP_DROP),
     };
-    settle(ctx, service, verdict, ingress, Evidence::of(&datagram, key));
-    result
+    settle(service, verdict, ingress, Evidence::of(&datagram, key));
+    (verdict, result)
 }
 
 /// Counts a packet's verdict, and tells of it if it is a refusal.
 #[inline(always)]
-pub fn settle(ctx: &XdpContext, service: u16, verdict: Verdict, ingress: u32, evidence: Evidence) {
+fn settle(service: u16, verdict: Verdict, ingress: u32, evidence: Evidence) {
     count_verdict(service, verdict);
     if verdict.is_reject() {
         tell(service, Reason::Verdict(verdict), ingress, evidence);
     }
-    // The loader sets the level before the program is verified, and the verifier takes this out
-    // unless packets are to be logged.
-    debug!(ctx, "service {} verdict {}", service, verdict as u32);
 }
 
 /// Takes the encapsulation off.

@@ -2,8 +2,8 @@
 
 use super::{
     message::{
-        Events, Explanation, HeldSessions, OpenedSession, Request, Response, SessionRow, Stats,
-        Status, XskPlace,
+        CapturedPackets, Events, Explanation, HeldSessions, OpenedSession, Request, Response,
+        SessionRow, Stats, Status, XskPlace,
     },
     wire::{self, ReceiveError, ResponseMessage},
 };
@@ -135,6 +135,28 @@ impl Client {
             Response::Explanations(explanations) => Ok(explanations),
             _ => Err(ClientError::Answer(None)),
         }
+    }
+
+    /// Begins to capture a session's packets; returns the capture's number. It ends if
+    /// [`Client::next_captured`] is not called for five seconds.
+    pub fn start_capture(&mut self, session: &str) -> Result<u64, ClientError> {
+        match self.call(&Request::CaptureStart { session: session.to_owned() }, None)? {
+            Response::Capturing(capture) => Ok(capture),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Packets that were captured meanwhile.
+    pub fn next_captured(&mut self, capture: u64) -> Result<CapturedPackets, ClientError> {
+        match self.call(&Request::CaptureNext { capture }, None)? {
+            Response::Captured(captured) => Ok(captured),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Ends a capture.
+    pub fn stop_capture(&mut self, capture: u64) -> Result<(), ClientError> {
+        self.done(&Request::CaptureStop { capture }, None)
     }
 
     /// Gives a socket to the selector; it stays open here too.

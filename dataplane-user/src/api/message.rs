@@ -44,6 +44,23 @@ pub enum Request {
         /// As above.
         interface: Option<String>,
     },
+    /// Captures a session's packets, those of its wire ids of now and of later, until it is stopped
+    /// or nobody asked for five seconds; one session's at a time. Answered with
+    /// [`Response::Capturing`].
+    CaptureStart {
+        /// The SessionID; this node owns it.
+        session: String,
+    },
+    /// The packets that were captured meanwhile. Answered with [`Response::Captured`].
+    CaptureNext {
+        /// The capture's number.
+        capture: u64,
+    },
+    /// Ends a capture. Answered with [`Response::Done`].
+    CaptureStop {
+        /// The capture's number.
+        capture: u64,
+    },
     /// Gives the socket beside the message to the selector. It is bound to the service's address
     /// with `SO_REUSEPORT` and not connected. Answered with [`Response::Done`].
     ///
@@ -190,6 +207,10 @@ pub enum Response {
     Sessions(Vec<SessionRow>),
     /// What would become of packets, in their order.
     Explanations(Vec<Explanation>),
+    /// A capture has begun; its number.
+    Capturing(u64),
+    /// Captured packets.
+    Captured(CapturedPackets),
     /// A new session.
     Opened(OpenedSession),
     /// A new wire id.
@@ -433,6 +454,34 @@ pub struct Explanation {
     pub reason: String,
     /// Where it would go.
     pub goes: String,
+}
+
+/// Captured packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedPackets {
+    /// Some, in their order; none if there are no more now.
+    pub packets: Vec<CapturedPacket>,
+    /// How many more there were since the capture began that came faster than they were read.
+    pub lost: u64,
+}
+
+/// A captured packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedPacket {
+    /// When, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The interface that it arrived on.
+    pub interface: String,
+    /// The CPU that it was steered on.
+    pub cpu: u32,
+    /// The service's name.
+    pub service: Option<String>,
+    /// What became of it, as in the counters.
+    pub verdict: String,
+    /// Its length in bytes.
+    pub length: u32,
+    /// It as it arrived, from its Ethernet header on; at most its first 2048 bytes.
+    pub frame: String,
 }
 
 /// One session.

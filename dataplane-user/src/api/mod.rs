@@ -13,7 +13,8 @@ mod wire;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    Answer, EventRow, EventTotal, Events, Explanation, HOLD_AT_ONCE, HeldSessions, Interface,
-    NextHop, OpenedSession, Request, Response, ServiceStatus, SessionRow, Stats, Status, XskPlace,
+    Answer, CapturedPacket, CapturedPackets, EventRow, EventTotal, Events, Explanation,
+    HOLD_AT_ONCE, HeldSessions, Interface, NextHop, OpenedSession, Request, Response,
+    ServiceStatus, SessionRow, Stats, Status, XskPlace,
 };
 pub use server::{Server, ServerError};

@@ -47,7 +47,9 @@ pub struct Attached {
 #[derive(Debug)]
 enum Link {
     /// Detached when it is dropped.
-    Held(#[expect(dead_code, reason = "dropping it detaches")] XdpLink),
+    Held(XdpLink),
+    /// An attempt to change its program has ended it: its interface has gone.
+    Lost,
     Pinned {
         #[expect(dead_code, reason = "the program stays even if somebody removes the pin")]
         link: PinnedLink,
@@ -207,6 +209,33 @@ impl Dataplane {
     }
 }
 
+impl Dataplane {
+    /// Puts another program of the object, in one atomic step, into an attached link.
+    pub(super) fn replace_program(
+        &mut self,
+        name: &str,
+        attached: &mut Attached,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let program = self.program(name)?;
+        match &attached.link {
+            // The pin stays, and our handle with it.
+            Link::Pinned { path, .. } => {
+                let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(path)?))?;
+                let id = program.attach_to_link(link)?;
+                program.take_link(id)?;
+            }
+            Link::Held(_) => {
+                if let Link::Held(link) = std::mem::replace(&mut attached.link, Link::Lost) {
+                    let id = program.attach_to_link(link)?;
+                    attached.link = Link::Held(program.take_link(id)?);
+                }
+            }
+            Link::Lost => {}
+        }
+        Ok(())
+    }
+}
+
 /// Which links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -295,7 +324,7 @@ impl Attached {
     /// Takes the program off the interface.
     pub fn detach(self) -> io::Result<()> {
         match self.link {
-            Link::Held(_) => Ok(()),
+            Link::Held(_) | Link::Lost => Ok(()),
             Link::Pinned { path, .. } => match OpenLink::at(&path) {
                 Ok(link) => {
                     link.detach()?;

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bindings;
 mod bpf;
+pub mod capture;
 mod clients;
 pub mod clock;
 pub mod counters;
@@ -37,6 +38,7 @@ use aya::{
     programs::{ProgramError, SchedClassifier, SkReuseport, TestRun, TestRunOptions, Xdp},
 };
 use aya_log::EbpfLogger;
+use capture::CaptureMaps;
 use clients::ClientTable;
 use clock::{Jiffies, tick};
 use counters::Counters;
@@ -179,6 +181,8 @@ pub struct Dataplane {
     pub counters: Counters,
     /// Which packets were refused.
     pub events: EventRing,
+    /// What the program that captures writes.
+    pub capture: CaptureMaps,
     /// What was lost after its verdict.
     pub losses: Losses,
     /// What the probe object has besides.
@@ -246,6 +250,7 @@ impl Dataplane {
         let counters = Counters::take(&mut ebpf)?;
         let is_new = !matches!(maps, Maps::Adopted(_));
         let events = EventRing::of_maps(&mut ebpf, is_new)?;
+        let capture = CaptureMaps::of_maps(&mut ebpf)?;
         let pins = maps.folder().map(|folder| Pins { folder: folder.clone(), maps: shapes });
         let sockets = match take_map(&mut ebpf, "SOCKETS")? {
             Map::ReusePortSockArray(map) => map,
@@ -278,6 +283,7 @@ impl Dataplane {
             clients,
             counters,
             events,
+            capture,
             losses,
             probe,
             hold_ring,

@@ -72,6 +72,12 @@ impl Node {
             Request::ExplainSession { session, interface } => {
                 Response::Explanations(self.explain_session(session, interface.as_deref())?)
             }
+            Request::CaptureStart { session } => Response::Capturing(self.start_capture(session)?),
+            Request::CaptureNext { capture } => Response::Captured(self.next_captured(*capture)?),
+            Request::CaptureStop { capture } => {
+                self.stop_capture(*capture)?;
+                Response::Done
+            }
             Request::AddSocket { service, control, cpu } => {
                 self.add_socket(service, *control, *cpu, fd.map(AsFd::as_fd))?;
                 Response::Done

@@ -1,6 +1,7 @@
 //! One node: its data plane, its sessions, and what applications may ask of them.
 
 mod bindings;
+mod capture;
 mod events;
 mod explain;
 mod handler;
@@ -36,6 +37,7 @@ use crate::{
     egress::EgressFences,
 };
 use bindings::{Clients, checked};
+use capture::Capture;
 use dataplane_ebpf::{
     table::{Entry, Place},
     wire_id::{Key, WireId},
@@ -84,6 +86,9 @@ pub struct Node {
     slots: Vec<u16>,
     events: EventLog,
     holds: Holds,
+    capture: Option<Capture>,
+    /// How many captures there were.
+    captures: u64,
 }
 
 /// A node of the cluster as this node sees it.
@@ -146,6 +151,8 @@ impl Node {
             slots: placement.slots_of(index).collect(),
             events: EventLog::new(jiffies),
             holds: Holds::default(),
+            capture: None,
+            captures: 0,
         };
         node.recover_clients();
         node
@@ -257,6 +264,7 @@ impl Node {
                     let text = hex(&bytes);
                     self.session_mut(id).wire_ids.push(bytes);
                     self.publish_client(id, key);
+                    self.capture_key(id, key);
                     return Ok(text);
                 }
                 Err(InsertError::Taken) => {}
@@ -290,6 +298,7 @@ impl Node {
         self.register(service, &bytes, key, entry, version.get(), home)?;
         self.session_mut(id).wire_ids.push(bytes);
         self.publish_client(id, key);
+        self.capture_key(id, key);
         Ok(())
     }
 

@@ -3,7 +3,10 @@
 use super::WIRE_IDS;
 use crate::{
     api::HOLD_AT_ONCE,
-    dataplane::{losses::LossError, sessions::InsertError, sockets::SocketError, xsk::XskError},
+    dataplane::{
+        capture::CaptureError, losses::LossError, sessions::InsertError, sockets::SocketError,
+        xsk::XskError,
+    },
     hold::{HoldError, ReleaseError, Unquiet},
 };
 use aya::maps::MapError;
@@ -150,6 +153,17 @@ pub enum Refusal {
     /// A packet could not be explained.
     #[error("{0}")]
     Explain(String),
+    /// Somebody captures already.
+    #[error("packets are captured already: one session's at a time; wait until that has ended")]
+    CaptureRuns,
+    /// No such capture.
+    #[error(
+        "capture {0} has ended: captured packets must be asked for at least every five seconds"
+    )]
+    NoCapture(u64),
+    /// The capture could not begin or end.
+    #[error("{}", chain(.0))]
+    Capture(#[from] CaptureError),
     /// Nothing can be held here.
     #[error("this daemon cannot hold sessions: {0}")]
     NoKeeper(String),

@@ -1,5 +1,6 @@
 //! The daemon and its command line.
 
+mod capture;
 mod check;
 mod events;
 mod explain;
@@ -17,6 +18,7 @@ use dataplane_user::{api::Client, config::Config, daemon::Options};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 /// Keeps every session on the node and CPU that owns it.
@@ -106,6 +108,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Writes a session's packets, with what became of each, to a pcapng file, until SIGINT.
+    Capture {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The session; this node owns it.
+        session: String,
+        /// The file; it must not be there yet.
+        #[arg(short = 'w', long = "write", value_name = "FILE")]
+        file: PathBuf,
+        /// Ends after so many packets.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// Ends after so many seconds.
+        #[arg(long, value_name = "S")]
+        seconds: Option<u64>,
+    },
     /// Lists the sessions that this node owns.
     Sessions {
         #[command(flatten)]
@@ -158,6 +176,10 @@ fn execute(command: Command) -> Result<()> {
         Command::Explain { daemon, packet, pcap, session, interface, json } => {
             let what = explain::What { packet: packet.as_deref(), pcap: pcap.as_deref(), session };
             explain::explain(&mut daemon.connect()?, what, interface, json)
+        }
+        Command::Capture { daemon, session, file, count, seconds } => {
+            let limits = capture::Limits { count, time: seconds.map(Duration::from_secs) };
+            capture::capture(&mut daemon.connect()?, &session, &file, limits)
         }
         Command::Sessions { daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)
