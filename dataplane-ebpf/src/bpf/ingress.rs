@@ -56,6 +56,13 @@ pub fn steer(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 pub fn act(ctx: &XdpContext, ingress: u32, decision: Decision) -> (Verdict, u32) {
     let Decision { verdict, service, action, datagram, key } = decision;
+    // Most packets: a way of its own, on which nothing is kept for what they do not need.
+    if let Action::Deliver { cpu, forwarded: false } = action
+        && let Some(result) = redirect_to_cpu(cpu)
+    {
+        count_verdict(service, verdict);
+        return (verdict, result);
+    }
     let outcome = match action {
         Action::Pass => Ok(xdp_action::XDP_PASS),
         Action::Drop => Ok(xdp_action::XDP_DROP),
