@@ -2,6 +2,7 @@
 
 pub mod af_xdp;
 pub mod api;
+mod checksum;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;

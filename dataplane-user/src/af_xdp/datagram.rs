@@ -1,9 +1,10 @@
 //! A received frame on its way to the application.
 
 use super::{
-    Speaker, checksum,
+    Speaker,
     path::{Hop, Path},
 };
+use crate::checksum;
 use dataplane_ebpf::{
     admit::{Admit, Arrived, admit},
     frame::Frame,

@@ -27,7 +27,6 @@
 //!
 //! `docs/applications.md` has the limits.
 
-mod checksum;
 mod datagram;
 mod link;
 mod path;

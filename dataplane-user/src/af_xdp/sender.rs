@@ -1,10 +1,13 @@
 //! Sending: every frame is checked as the egress program checks those of sockets.
 
 use super::{
-    Datagram, Path, Speaker, checksum, datagram::pseudo_header, path::Hop, registered::Registered,
+    Datagram, Path, Speaker, datagram::pseudo_header, path::Hop, registered::Registered,
     socket::Bound,
 };
-use crate::dataplane::{clock::boottime, wire_address};
+use crate::{
+    checksum,
+    dataplane::{clock::boottime, wire_address},
+};
 use dataplane_ebpf::{
     parse::{ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, UDP},
     verdict::Transmission,

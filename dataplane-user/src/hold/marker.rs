@@ -1,6 +1,9 @@
 //! Markers on their way through the CPUs' queues to applications, and back as acknowledgements.
 
-use crate::dataplane::{inject::Injector, memory::Memory};
+use crate::{
+    checksum,
+    dataplane::{inject::Injector, memory::Memory},
+};
 use dataplane_ebpf::{
     marker::{Token, encode},
     node::{LINKS, LinkRow, NODES},
@@ -176,8 +179,8 @@ fn frame(mac: [u8; 6], source: IpAddr, destination: SocketAddr, payload: &[u8]) 
             header.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());
-            let sum = checksum(&[&header]);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            let sum = checksum_of(&[&header]);
+            header[10..12].copy_from_slice(&sum);
             pseudo.extend(&header[12..20]);
             frame.extend(header);
         }
@@ -194,23 +197,17 @@ fn frame(mac: [u8; 6], source: IpAddr, destination: SocketAddr, payload: &[u8]) 
     }
     pseudo.extend([0, 17]);
     pseudo.extend(length.to_be_bytes());
-    let sum = checksum(&[&pseudo, &udp]);
+    let sum = checksum_of(&[&pseudo, &udp]);
     // 0 would mean that there is none.
-    let sum = if sum == 0 { 0xffff } else { sum };
-    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    let sum = if sum == [0; 2] { [0xff; 2] } else { sum };
+    udp[6..8].copy_from_slice(&sum);
     frame.extend(udp);
     frame
 }
 
-/// The Internet checksum (RFC 1071) of parts of even length, but for the last.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let words = parts.iter().flat_map(|part| part.chunks(2));
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-    let mut sum: u32 = words.map(word).sum();
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
+/// The bytes of the checksum of parts of even length, but for the last.
+fn checksum_of(parts: &[&[u8]]) -> [u8; 2] {
+    checksum::checksum(parts.iter().map(|part| checksum::sum(part)).sum())
 }
 
 #[cfg(test)]
@@ -226,10 +223,10 @@ mod tests {
             let frame = frame([2; 6], source, to, &[7; 48]);
             let (ip, udp) = frame[14..].split_at(header);
             let addresses = if header == 20 { &ip[12..] } else { &ip[8..] };
-            assert_eq!(checksum(&[addresses, &[0, 17], &udp[4..6], udp]), 0);
+            assert_eq!(checksum_of(&[addresses, &[0, 17], &udp[4..6], udp]), [0; 2]);
             assert_eq!(&udp[8..], [7; 48]);
             if header == 20 {
-                assert_eq!(checksum(&[ip]), 0);
+                assert_eq!(checksum_of(&[ip]), [0; 2]);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 /// The one's complement sum of bytes, not folded. The sums of parts can be added up where all but
 /// the last have even lengths; at most 16 GiB.
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     // Words in memory order: the sum is the same in any byte order (RFC 1071 §2.B).
     let words: u64 = words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).sum();
@@ -12,7 +12,7 @@ pub(super) fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// A sum in 16 bits, in memory order: all ones for what has a right checksum in it.
-pub(super) fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -20,7 +20,7 @@ pub(super) fn fold(mut sum: u64) -> u16 {
 }
 
 /// The bytes of the checksum that belongs to a sum.
-pub(super) fn checksum(sum: u64) -> [u8; 2] {
+pub(crate) fn checksum(sum: u64) -> [u8; 2] {
     (!fold(sum)).to_ne_bytes()
 }
 
