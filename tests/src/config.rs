@@ -34,6 +34,9 @@ pub struct Config {
     /// The session table, and who processes its sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
+    /// How much is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// What is steered.
     pub services: Vec<Service>,
     /// The Unix socket for applications and the CLI.
@@ -117,6 +120,15 @@ pub struct Sessions {
     /// The length of each CPU's queue, in packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<u32>,
+}
+
+/// `[hold]`
+#[derive(Clone, Debug, Serialize)]
+pub struct Hold {
+    /// The size of the ring that packets come through, such as `64KiB`.
+    pub ring: String,
+    /// How much of one session is held.
+    pub per_session: String,
 }
 
 /// `[[services]]`
@@ -245,6 +257,7 @@ impl Config {
             egress: None,
             fence: None,
             sessions: None,
+            hold: None,
             services: services.to_vec(),
             api: Api { socket: directory.join("api.sock"), mode: None },
             pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },

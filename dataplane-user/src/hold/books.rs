@@ -37,7 +37,7 @@ pub struct Counts {
     pub hop_limit: u64,
     /// Lost: the node that sent them here knew the session better than the one that released it.
     pub not_newer: u64,
-    /// Lost: the kernel refused to send them.
+    /// Lost: the kernel refused to send them, or the checksum of the IP header is wrong.
     pub failed: u64,
     /// Lost: the session ended while it was held.
     pub discarded: u64,
@@ -127,7 +127,7 @@ pub enum Fate {
     HopLimit,
     /// Its sender knew better.
     NotNewer,
-    /// Refused by the kernel.
+    /// Refused by the kernel, or not to be sent.
     Failed,
 }
 

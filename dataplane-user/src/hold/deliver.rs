@@ -4,6 +4,7 @@
 //! Not through the program that sends markers: for every run on live frames the kernel makes a pool
 //! of pages that it keeps for a second, and there are only so many.
 
+use crate::checksum;
 use nix::{
     errno::Errno,
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -41,10 +42,12 @@ impl Deliverer {
     /// there was room for it.
     ///
     /// # Errors
-    /// When the kernel refuses it, as when its destination is no address of this host.
+    /// When the kernel refuses it, as when its destination is no address of this host; and when the
+    /// checksum of its IPv4 header is wrong, since the kernel would put a right one in its place.
     pub fn send(&self, packet: &[u8]) -> io::Result<bool> {
         let sent = match packet.first().map(|first| first >> 4) {
             Some(4) => {
+                check_header(packet)?;
                 let bytes: [u8; 4] = part(packet, 16)?;
                 let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::from(bytes), 0));
                 sendto(self.v4.as_raw_fd(), packet, &to, MsgFlags::empty())
@@ -60,6 +63,15 @@ impl Deliverer {
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// The checksum of an IPv4 header.
+fn check_header(packet: &[u8]) -> io::Result<()> {
+    let length = packet.first().map_or(0, |first| usize::from(first & 0xf) * 4);
+    match packet.get(..length) {
+        Some(header) if checksum::fold(checksum::sum(header)) == 0xffff => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the IP header's checksum is wrong")),
     }
 }
 
