@@ -1,6 +1,6 @@
 //! What the figures are held against.
 
-use crate::measure::Figure;
+use crate::measure::Figures;
 
 /// The most that a figure may be, in its own unit.
 const BARS: [(&str, f64); 9] = [
@@ -16,7 +16,7 @@ const BARS: [(&str, f64); 9] = [
 ];
 
 /// The bars that are missed, in words.
-pub fn missed(figures: &[Figure]) -> Vec<String> {
+pub fn missed(figures: &Figures) -> Vec<String> {
     let median = |name: &str| figures.iter().find(|f| f.name == name).map(|f| f.median);
     // A million sessions may cost one read from memory more than a hot one, and a little.
     let million = median("steer_local_hot_ns")

@@ -1,7 +1,7 @@
 //! What it costs to hold a packet, over delivering it by the same look-up.
 
 use crate::{
-    measure::{Figure, Rounds, run},
+    measure::{Figure, Figures, Rounds, run},
     node::{EPOCH, Node, Sessions},
 };
 use anyhow::{Context, Result};
@@ -16,7 +16,7 @@ const CASES: [(usize, u32, &str); 2] =
     [(64, 64_000, "hold_64_ns"), (1_400, 10_000, "hold_1400_ns")];
 
 /// Measures packets of both lengths.
-pub fn measure(rounds: &Rounds, figures: &mut Vec<Figure>) -> Result<()> {
+pub fn measure(rounds: &Rounds, figures: &mut Figures) -> Result<()> {
     let mut node = Node::new(Sessions::Held(1))?;
     node.publish_one(1, Entry { place: Place::Local { cpu: 0 }, epoch: EPOCH })?;
     for (length, repeat, name) in CASES {

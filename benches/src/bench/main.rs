@@ -11,28 +11,52 @@ mod node;
 mod protocols;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dataplane_user::dataplane::object::Object;
 use jumpgate_benches::{
     packet::{VIP, native_frame, reply, udp_frame},
     session::session,
 };
-use measure::{Figure, Rounds};
+use measure::{Figure, Figures, Rounds};
 use node::{Node, Sessions};
 use std::path::PathBuf;
 
 /// Measures the data plane.
 #[derive(Parser)]
 struct Arguments {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_enum)]
+    groups: Vec<Group>,
     /// Fewer rounds: two minutes at most.
     #[arg(long)]
     quick: bool,
     /// Fail if a figure misses its bar. Only on a machine that does nothing else.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "groups")]
     check: bool,
     /// Write the figures to this file as one flat JSON object, in nanoseconds and milliseconds.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// Figures that are measured together.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// Delivery of one session's packets, everything in the cache.
+    Local,
+    /// The same for each protocol.
+    Protocols,
+    /// What this node sends.
+    Egress,
+    /// Forwarding of one session's packets.
+    Forward,
+    /// Copies into the hold ring.
+    Hold,
+    /// The grace period under load.
+    Grace,
+    /// 64,000 sessions, drawn at random.
+    Many,
+    /// A million sessions, drawn at random.
+    Million,
 }
 
 const MILLION: u64 = 1_000_000;
@@ -45,15 +69,25 @@ fn main() -> Result<()> {
     );
     let rounds = Rounds { count: if arguments.quick { 15 } else { 61 }, repeat: 200_000 };
     measure::pin_to_cpu(1)?;
-    let mut figures = Vec::new();
-    hot(&rounds, &mut figures)?;
-    hold::measure(&rounds, &mut figures)?;
-    figures.push(grace::measure()?);
-    for sessions in [64_000, MILLION] {
-        random(&rounds, sessions, &mut figures)?;
+    let groups = match &arguments.groups[..] {
+        [] => Group::value_variants(),
+        some => some,
+    };
+    let mut figures = Figures::default();
+    for group in groups {
+        match group {
+            Group::Local => local(&rounds, &mut figures)?,
+            Group::Protocols => protocols(&rounds, &mut figures)?,
+            Group::Egress => egress(&rounds, &mut figures)?,
+            Group::Forward => forward(&rounds, &mut figures)?,
+            Group::Hold => hold::measure(&rounds, &mut figures)?,
+            Group::Grace => figures.push(grace::measure()?),
+            Group::Many => random(&rounds, 64_000, &mut figures)?,
+            Group::Million => random(&rounds, MILLION, &mut figures)?,
+        }
     }
-    print(&figures);
-    let missed = bars::missed(&figures);
+    // Bars hold for the whole.
+    let missed = if arguments.groups.is_empty() { bars::missed(&figures) } else { Vec::new() };
     for bar in &missed {
         println!("misses its bar: {bar}");
     }
@@ -71,63 +105,54 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One session: everything in the cache.
-fn hot(rounds: &Rounds, figures: &mut Vec<Figure>) -> Result<()> {
+fn local(rounds: &Rounds, figures: &mut Figures) -> Result<()> {
     let frame = native_frame(session(0), 64);
-    let mut local = Node::new(Sessions::Local(1))?;
-    figures.push(local.absolute(rounds, "drop_ns", "bare_drop", &frame)?);
-    figures.push(local.difference(
-        rounds,
-        "steer_local_hot_ns",
-        "steer_undo",
-        "bare_drop",
-        &frame,
-    )?);
-    figures.push(local.difference(rounds, "fence_ns", "fence", "no_fence", &frame)?);
+    let mut node = Node::new(Sessions::Local(1))?;
+    figures.push(node.absolute(rounds, "drop_ns", "bare_drop", &frame)?);
+    let name = "steer_local_hot_ns";
+    figures.push(node.difference(rounds, name, "steer_undo", "bare_drop", &frame)?);
+    figures.push(node.difference(rounds, "fence_ns", "fence", "no_fence", &frame)?);
+    Ok(())
+}
+
+fn protocols(rounds: &Rounds, figures: &mut Figures) -> Result<()> {
     for case in protocols::cases() {
         let mut node = Node::new(Sessions::Local(1))?;
         node.register(&case)?;
         figures.push(node.difference(rounds, case.name, "steer_undo", "bare_drop", &case.frame)?);
     }
+    Ok(())
+}
+
+fn egress(rounds: &Rounds, figures: &mut Figures) -> Result<()> {
     let frames = [
         ("egress_other_ns", udp_frame(VIP.port() + 9, &[0; 64])),
         // Names no session: only the node's lease counts.
         ("egress_fence_ns", udp_frame(VIP.port() + 1, &[0x40; 64])),
-        ("egress_session_ns", frame.clone()),
+        ("egress_session_ns", native_frame(session(0), 64)),
         ("egress_bound_ns", protocols::bound().frame),
     ];
-    local.register(&protocols::bound())?;
+    let mut node = Node::new(Sessions::Local(1))?;
+    node.register(&protocols::bound())?;
     for (name, frame) in frames {
-        figures.push(local.egress(rounds, name, &reply(frame))?);
+        figures.push(node.egress(rounds, name, &reply(frame))?);
     }
-    let mut remote = Node::new(Sessions::Forwarded(1))?;
-    figures.push(remote.difference(
-        rounds,
-        "forward_base_ns",
-        "adjust_head_pair",
-        "bare_drop",
-        &frame,
-    )?);
-    figures.push(remote.difference(
-        rounds,
-        "forward_over_base_hot_ns",
-        "steer_undo",
-        "adjust_head_pair",
-        &frame,
-    )?);
+    Ok(())
+}
+
+fn forward(rounds: &Rounds, figures: &mut Figures) -> Result<()> {
+    let frame = native_frame(session(0), 64);
+    let (base, ours) = ("adjust_head_pair", "steer_undo");
+    let mut slot = Node::new(Sessions::Forwarded(1))?;
+    figures.push(slot.difference(rounds, "forward_base_ns", base, "bare_drop", &frame)?);
+    figures.push(slot.difference(rounds, "forward_over_base_hot_ns", ours, base, &frame)?);
     let mut row = Node::new(Sessions::Remote(1))?;
-    figures.push(row.difference(
-        rounds,
-        "forward_row_over_base_hot_ns",
-        "steer_undo",
-        "adjust_head_pair",
-        &frame,
-    )?);
+    figures.push(row.difference(rounds, "forward_row_over_base_hot_ns", ours, base, &frame)?);
     Ok(())
 }
 
 /// Many sessions, drawn at random: the table and the placement come from memory.
-fn random(rounds: &Rounds, sessions: u64, figures: &mut Vec<Figure>) -> Result<()> {
+fn random(rounds: &Rounds, sessions: u64, figures: &mut Figures) -> Result<()> {
     let label = if sessions >= MILLION { "1m" } else { "64k" };
     let frame = native_frame(session(0), 64);
     let mut local = Node::new(Sessions::Local(sessions))?;
@@ -140,11 +165,4 @@ fn random(rounds: &Rounds, sessions: u64, figures: &mut Vec<Figure>) -> Result<(
     let name = format!("forward_encap_{label}_ns");
     figures.push(remote.difference(rounds, &name, "steer_random", "draw_random", &frame)?);
     Ok(())
-}
-
-fn print(figures: &[Figure]) {
-    println!("{:32} {:>9} {:>9} {:>9}", "figure", "median", "lowest", "highest");
-    for Figure { name, median, lowest, highest } in figures {
-        println!("{name:32} {median:>9.1} {lowest:>9.1} {highest:>9.1}");
-    }
 }

@@ -48,6 +48,27 @@ impl Figure {
     }
 }
 
+/// What was measured so far, each figure printed as it comes.
+#[derive(Default)]
+pub struct Figures(Vec<Figure>);
+
+impl Figures {
+    /// Adds a figure and prints it.
+    pub fn push(&mut self, figure: Figure) {
+        if self.0.is_empty() {
+            println!("{:32} {:>9} {:>9} {:>9}", "figure", "median", "lowest", "highest");
+        }
+        let Figure { name, median, lowest, highest } = &figure;
+        println!("{name:32} {median:>9.1} {lowest:>9.1} {highest:>9.1}");
+        self.0.push(figure);
+    }
+
+    /// The figures, in the order in which they were measured.
+    pub fn iter(&self) -> impl Iterator<Item = &Figure> {
+        self.0.iter()
+    }
+}
+
 /// Runs a program on a packet `repeat` times in the kernel; nanoseconds a packet.
 pub fn run<P>(program: &P, frame: &[u8], repeat: u32) -> Result<f64>
 where
