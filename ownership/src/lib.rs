@@ -1,14 +1,17 @@
 //! Who owns a session.
 //!
-//! This crate knows nothing of packets or of the kernel. Today it holds the model of a session
-//! ([`model`]), and the placement of slots on nodes. Stores and protocols are still to come: the
-//! daemon does not use the model yet.
+//! This crate knows nothing of packets or of the kernel. It holds the model of a session ([`model`]),
+//! where sessions, nodes and the placement are kept ([`store`]), what is told of their changes
+//! ([`audit`]), and the placement of slots on nodes. The protocols are still to come: the daemon does
+//! not use the model yet.
 
+pub mod audit;
 mod epoch;
 pub mod model;
 mod node;
 pub mod placement;
 mod session;
+pub mod store;
 mod version;
 
 pub use epoch::{Epoch, EpochsExhausted};

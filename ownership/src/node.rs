@@ -14,6 +14,12 @@ impl NodeIndex {
     /// The highest index.
     pub const MAX: u16 = 4095;
 
+    /// The first node.
+    pub const FIRST: Self = Self(NonZeroU16::MIN);
+
+    /// The last node.
+    pub const LAST: Self = Self(NonZeroU16::new(Self::MAX).expect("not 0"));
+
     /// The index with this number, if it is one.
     pub const fn new(number: u16) -> Result<Self, BadNodeIndex> {
         match NonZeroU16::new(number) {

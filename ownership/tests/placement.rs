@@ -38,6 +38,15 @@ proptest! {
     }
 
     #[test]
+    fn bytes_and_back(members in members()) {
+        let placement = plan(&members);
+        let bytes = placement.to_bytes();
+        prop_assert_eq!(Placement::from_bytes(&bytes), Ok(placement));
+        prop_assert!(Placement::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        prop_assert!(Placement::from_bytes(&bytes[..bytes.len() - 6]).is_err());
+    }
+
+    #[test]
     fn each_member_gets_its_share(members in members()) {
         let placement = plan(&members);
         let total: u32 = members.iter().map(|member| member.weight).sum();

@@ -1,6 +1,9 @@
 //! The placement: which node owns each slot, planned once and published to all.
 
+mod codec;
 mod rendezvous;
+
+pub use codec::BadPlacement;
 
 use crate::NodeIndex;
 use std::{collections::BTreeSet, fmt};

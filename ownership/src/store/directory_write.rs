@@ -1,0 +1,292 @@
+//! What is written to the directory.
+
+use super::{
+    Admission, AuditKey, Condition, FenceRow, Generation, HeartbeatRow, Identity, InboxRow,
+    Incarnation, Key, OffHomeRow, PlacementRow, Row, Transaction, TransferRow, Write,
+};
+use crate::{
+    Epoch, NodeIndex, Placement, Revision,
+    audit::{Entry, Event, Head, NodeChange, NodeEvent, PlacementEvent, Refusal},
+    model::{OperationId, Owner, Time},
+};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Why there is no such write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BadWrite {
+    /// It is a birth, a hand-off or a change where another of the three is due.
+    #[error("the commit is not of the kind that this write is for")]
+    OtherKind,
+    /// Somebody else decided it.
+    #[error("the commit was decided by another node or epoch than is to write it")]
+    OtherActor,
+    /// It does not follow what is stored.
+    #[error("the new version does not follow the stored one")]
+    OtherVersion,
+    /// It goes to another node or epoch.
+    #[error("the commit hands the session to another node or epoch than was given")]
+    OtherDestination,
+    /// The node has another name.
+    #[error("the node's index belongs to a node with another name")]
+    OtherName,
+    /// The node is fenced: it has to register anew.
+    #[error("the node's epoch is over; it must register anew")]
+    Fenced,
+    /// No epoch is left.
+    #[error("no epoch is left; the cluster must be set up anew")]
+    EpochsExhausted,
+}
+
+/// One attempt to change the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// Who tries.
+    pub by: Identity,
+    /// When, by its clock.
+    pub now: Time,
+    /// The number of the attempt.
+    pub operation: OperationId,
+}
+
+/// A write to the directory: all of what is compared and written is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use = "nothing is written yet"]
+pub struct DirectoryWrite(Transaction);
+
+impl DirectoryWrite {
+    /// Begins a new epoch of a node, the next of the one counter, and ends all of its earlier ones in
+    /// the same step. Its heartbeats begin anew. Gives the fence row that then stands.
+    ///
+    /// # Errors
+    ///
+    /// If the index belongs to another name, or no epoch is left.
+    pub fn register(
+        node: NodeIndex,
+        name: &str,
+        before: Option<&FenceRow>,
+        drawn: Option<Epoch>,
+        incarnation: Incarnation,
+        now: Time,
+        operation: OperationId,
+    ) -> Result<(Self, FenceRow), BadWrite> {
+        if before.is_some_and(|before| before.node != node || before.name != name) {
+            return Err(BadWrite::OtherName);
+        }
+        let epoch = drawn.map_or(Ok(Epoch::FIRST), Epoch::next);
+        let epoch = epoch.map_err(|_| BadWrite::EpochsExhausted)?;
+        let owner = Owner { node, epoch };
+        let by = Identity { owner, incarnation };
+        let change = NodeChange::Registered { name: name.to_owned() };
+        let chain = before.map_or(Head::START, |before| before.head);
+        let attempt = Attempt { by, now, operation };
+        let (head, entry) = node_entry(chain, owner, incarnation, change, attempt);
+        let fence = FenceRow {
+            node,
+            name: name.to_owned(),
+            epoch,
+            incarnation,
+            admission: Admission::Accepting,
+            head,
+            operation,
+        };
+        let heartbeat = HeartbeatRow { node, epoch, count: 0, applied: None, operation };
+        let transaction = Transaction {
+            conditions: vec![
+                replaces(Key::Epochs, drawn.map(Row::Epochs)),
+                replaces(Key::Fence(node), before.cloned().map(Row::Fence)),
+            ],
+            writes: vec![
+                Write::Put(Row::Epochs(epoch)),
+                Write::Put(Row::Fence(fence.clone())),
+                Write::Put(Row::Heartbeat(heartbeat)),
+            ],
+            entries: vec![entry],
+        };
+        Ok((Self(transaction), fence))
+    }
+
+    /// Lets a node take sessions from others, or take no more. Gives the fence row that then stands.
+    ///
+    /// # Errors
+    ///
+    /// If the node's epoch is over.
+    pub fn admit(
+        before: &FenceRow,
+        accepts: bool,
+        attempt: Attempt,
+    ) -> Result<(Self, FenceRow), BadWrite> {
+        if before.admission == Admission::Fenced {
+            return Err(BadWrite::Fenced);
+        }
+        let (admission, change) = match accepts {
+            true => (Admission::Accepting, NodeChange::Accepting),
+            false => (Admission::Draining, NodeChange::Draining),
+        };
+        Ok(Self::fence_row(before, admission, change, attempt))
+    }
+
+    /// Ends a node's epoch. Gives the fence row that then stands.
+    ///
+    /// That revokes what the node may write, at once. What it may still deliver ends with its lease:
+    /// only then is there a proof of the fence.
+    pub fn fence(before: &FenceRow, attempt: Attempt) -> (Self, FenceRow) {
+        Self::fence_row(before, Admission::Fenced, NodeChange::Fenced, attempt)
+    }
+
+    fn fence_row(
+        before: &FenceRow,
+        admission: Admission,
+        change: NodeChange,
+        attempt: Attempt,
+    ) -> (Self, FenceRow) {
+        let (head, entry) =
+            node_entry(before.head, before.owner(), before.incarnation, change, attempt);
+        let operation = attempt.operation;
+        let fence = FenceRow { admission, head, operation, ..before.clone() };
+        let transaction = Transaction {
+            conditions: vec![
+                Condition::Acting(attempt.by),
+                Condition::Is(Row::Fence(before.clone())),
+            ],
+            writes: vec![Write::Put(Row::Fence(fence.clone()))],
+            entries: vec![entry],
+        };
+        (Self(transaction), fence)
+    }
+
+    /// A sign of life, over the last one: if that is Lost, somebody else is this node. Gives the
+    /// heartbeat row that then stands.
+    pub fn beat(
+        before: &HeartbeatRow,
+        by: Identity,
+        applied: Option<Revision>,
+        operation: OperationId,
+    ) -> (Self, HeartbeatRow) {
+        let count = before.count.wrapping_add(1);
+        let beat = HeartbeatRow { count, applied, operation, ..before.clone() };
+        let transaction = Transaction {
+            conditions: vec![Condition::Acting(by), Condition::Is(Row::Heartbeat(before.clone()))],
+            writes: vec![Write::Put(Row::Heartbeat(beat.clone()))],
+            entries: Vec::new(),
+        };
+        (Self(transaction), beat)
+    }
+
+    /// Puts a placement in the place of the one before it. Gives the placement row that then stands.
+    ///
+    /// # Errors
+    ///
+    /// If its revision is not the next one.
+    pub fn place(
+        before: Option<&PlacementRow>,
+        next: &Placement,
+        attempt: Attempt,
+    ) -> Result<(Self, PlacementRow), BadWrite> {
+        let revision = next.revision();
+        let due = before.map_or(Some(Revision::FIRST), |before| before.revision.next().ok());
+        if due != Some(revision) {
+            return Err(BadWrite::OtherVersion);
+        }
+        let Attempt { by, now, operation } = attempt;
+        let bytes = next.to_bytes();
+        let digest = Sha256::digest(&bytes).into();
+        let event = PlacementEvent { revision, digest, actor: by.owner, now, operation };
+        let chain = before.map_or(Head::START, |before| before.head);
+        let (head, entry) = Entry::chained(chain, Event::Placement(event));
+        let row = PlacementRow { revision, bytes: bytes.into(), head, operation };
+        let transaction = Transaction {
+            conditions: vec![
+                Condition::Acting(by),
+                replaces(Key::Placement, before.cloned().map(Row::Placement)),
+            ],
+            writes: vec![Write::Put(Row::Placement(row.clone()))],
+            entries: vec![entry],
+        };
+        Ok((Self(transaction), row))
+    }
+
+    /// *Sticky*: forgets a decision that the origin has copied.
+    pub fn forget_transfer(row: &TransferRow, by: Identity) -> Self {
+        Self::remove(Row::Transfer(row.clone()), by)
+    }
+
+    /// *Sticky*: takes a session out of the inbox, once the destination has copied it.
+    pub fn take_from_inbox(row: &InboxRow, by: Identity) -> Self {
+        Self::remove(Row::Inbox(row.clone()), by)
+    }
+
+    /// Sends an id that its client chose into a foreign slot on to its session's owner.
+    pub fn off_home(row: OffHomeRow, by: Identity) -> Self {
+        let row = Row::OffHome(row);
+        Self(Transaction {
+            conditions: vec![Condition::Acting(by), Condition::Absent(row.key())],
+            writes: vec![Write::Put(row)],
+            entries: Vec::new(),
+        })
+    }
+
+    /// Forgets an off-home row.
+    pub fn at_home(row: &OffHomeRow, by: Identity) -> Self {
+        Self::remove(Row::OffHome(row.clone()), by)
+    }
+
+    fn remove(row: Row, by: Identity) -> Self {
+        let key = row.key();
+        Self(Transaction {
+            conditions: vec![Condition::Acting(by), Condition::Is(row)],
+            writes: vec![Write::Delete(key)],
+            entries: Vec::new(),
+        })
+    }
+
+    /// Tells of refusals: SECURITY_EVENT and POLICY_EVENT. Changes nothing else.
+    pub fn tell(refusals: impl IntoIterator<Item = Refusal>) -> Self {
+        let entry = |refusal| Entry { event: Event::Refusal(refusal), head: None };
+        let entries = refusals.into_iter().map(entry).collect();
+        Self(Transaction { entries, ..Transaction::default() })
+    }
+
+    /// Trims audit rows that have been exported.
+    pub fn trim(rows: impl IntoIterator<Item = AuditKey>) -> Self {
+        let writes = rows.into_iter().map(|key| Write::Delete(Key::Audit(key))).collect();
+        Self(Transaction { writes, ..Transaction::default() })
+    }
+
+    /// Begins the next generation of a store. Only for `store recover`, which then ends every epoch
+    /// and every session that is older.
+    pub fn begin_generation(before: Generation, next: Generation) -> Self {
+        Self(Transaction {
+            conditions: vec![Condition::Is(Row::Generation(before))],
+            writes: vec![Write::Put(Row::Generation(next))],
+            entries: Vec::new(),
+        })
+    }
+
+    /// The transaction.
+    pub fn transaction(&self) -> &Transaction {
+        &self.0
+    }
+}
+
+impl From<DirectoryWrite> for Transaction {
+    fn from(write: DirectoryWrite) -> Self {
+        write.0
+    }
+}
+
+fn replaces(key: Key, before: Option<Row>) -> Condition {
+    before.map_or(Condition::Absent(key), Condition::Is)
+}
+
+fn node_entry(
+    chain: Head,
+    node: Owner,
+    incarnation: Incarnation,
+    change: NodeChange,
+    attempt: Attempt,
+) -> (Head, Entry) {
+    let Attempt { by, now, operation } = attempt;
+    let event = NodeEvent { node, incarnation, change, actor: by.owner, now, operation };
+    Entry::chained(chain, Event::Node(event))
+}
