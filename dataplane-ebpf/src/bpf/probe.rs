@@ -1,4 +1,5 @@
-//! Programs for benchmarks and for the test that races the table. Not in the daemon's object.
+//! Programs for benchmarks, for the test that races the table and for that of grace periods. Not in
+//! the daemon's object.
 
 use crate::{
     ingress::{frame, frame_mut, move_head, steer},
@@ -6,6 +7,7 @@ use crate::{
 };
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, tcx_action_base::TCX_NEXT, xdp_action},
+    helpers::bpf_ktime_get_ns,
     macros::{classifier, map, xdp},
     maps::Array,
     programs::{TcContext, XdpContext},
@@ -212,4 +214,46 @@ fn race(frame: &Frame, seed: u64) -> Option<usize> {
             if right && version_right { HITS } else { MIXED }
         }
     })
+}
+
+/// How long `dawdle` keeps what it has read, in nanoseconds.
+const DAWDLE: u64 = 200_000;
+
+/// How often it looks at the clock at most: each look takes 20 ns at least.
+const LOOKS: usize = 10_000;
+
+/// Looks the packet's native id up, and counts a hit if the session is this node's: not at once, but
+/// long after it has looked. Passes what names no known session.
+#[xdp]
+pub fn dawdle(ctx: XdpContext) -> u32 {
+    let Some(probe) = PROBE.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: as above, but for single numbers.
+    let probe = unsafe { &mut *probe };
+    let Some(entry) = look(&frame(&ctx), probe[SEED]) else {
+        return xdp_action::XDP_PASS;
+    };
+    // SAFETY: takes no argument and has no effect.
+    let now = || unsafe { bpf_ktime_get_ns() };
+    let start = now();
+    for _ in 0..LOOKS {
+        if now() - start > DAWDLE {
+            break;
+        }
+    }
+    if matches!(entry.place, Place::Local { .. }) {
+        probe[HITS] += 1;
+    }
+    xdp_action::XDP_DROP
+}
+
+#[inline(always)]
+fn look(frame: &Frame, seed: u64) -> Option<Entry> {
+    let (low, high) = (frame.read::<u64>(ID_AT)?, frame.read::<u64>(ID_AT + 8)?);
+    let key = WireId::from_words(low, high).key(seed);
+    match lookup(&Maps, key.hash, Maps.local()?.identity().bucket_bits) {
+        Lookup::Hit { bits, .. } => Entry::unpack(bits),
+        Lookup::Torn | Lookup::Miss => None,
+    }
 }

@@ -61,12 +61,12 @@ impl fmt::Display for Method {
 /// When the kernel refuses every way of waiting.
 pub fn grace_period() -> io::Result<Method> {
     static HOPPER: OnceLock<Hopper> = OnceLock::new();
-    HOPPER.get_or_init(Hopper::start).wait()
+    HOPPER.get_or_init(|| Hopper::start(&Kernel::read())).wait()
 }
 
 /// Why grace periods take long here; `None` if they do not. Tries one.
 pub fn obstacle() -> Option<String> {
-    Hopper::start().hop().err().map(|error| error.to_string())
+    Hopper::start(&Kernel::read()).hop().err().map(|error| error.to_string())
 }
 
 /// The thread that runs on every CPU.
@@ -78,8 +78,9 @@ struct Hopper {
 
 impl Hopper {
     /// Starts the thread, or remembers why that is of no use.
-    fn start() -> Self {
-        Self { requests: start().map_err(|error| error.to_string()), complained: false.into() }
+    fn start(kernel: &Kernel) -> Self {
+        let requests = start(kernel).map_err(|error| error.to_string());
+        Self { requests, complained: false.into() }
     }
 
     fn wait(&self) -> io::Result<Method> {
@@ -108,8 +109,8 @@ impl Hopper {
     }
 }
 
-fn start() -> io::Result<Sender<Sender<io::Result<()>>>> {
-    if is_preempt_rt() {
+fn start(kernel: &Kernel) -> io::Result<Sender<Sender<io::Result<()>>>> {
+    if kernel.is_preempt_rt() {
         return Err(io::Error::other("PREEMPT_RT runs programs in threads that can be preempted"));
     }
     let (requests, queue) = mpsc::channel();
@@ -166,9 +167,24 @@ fn become_fifo() -> io::Result<()> {
     }
 }
 
-fn is_preempt_rt() -> bool {
-    let says = |path, word| fs::read_to_string(path).is_ok_and(|text: String| text.contains(word));
-    says("/sys/kernel/realtime", "1") || says("/proc/sys/kernel/version", "PREEMPT_RT")
+/// What a kernel says of itself; empty where it says nothing.
+struct Kernel {
+    /// `/sys/kernel/realtime`, which kernels with the patches of PREEMPT_RT have.
+    realtime: String,
+    /// `/proc/sys/kernel/version`, which names PREEMPT_RT since it needs no patches (Linux 6.12), and
+    /// did before.
+    version: String,
+}
+
+impl Kernel {
+    fn read() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self { realtime: read("/sys/kernel/realtime"), version: read("/proc/sys/kernel/version") }
+    }
+
+    fn is_preempt_rt(&self) -> bool {
+        self.realtime.trim() == "1" || self.version.contains("PREEMPT_RT")
+    }
 }
 
 #[cfg(test)]
@@ -202,13 +218,32 @@ mod tests {
     fn without_the_privilege_the_kernel_is_asked_and_the_answer_says_so() {
         thread::spawn(|| {
             without_nice();
-            let hopper = Hopper::start();
+            let hopper = Hopper::start(&Kernel::read());
             let refused = hopper.hop().unwrap_err().to_string();
             assert!(refused.contains("SCHED_FIFO"), "{refused}");
             assert_ne!(hopper.wait().unwrap(), Method::Hop);
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn no_thread_hops_on_preempt_rt() {
+        let kernel = |realtime: &str, version: &str| Kernel {
+            realtime: realtime.to_owned(),
+            version: version.to_owned(),
+        };
+        const DEBIAN: &str = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.57-1 (2025-11-05)";
+        const DEBIAN_RT: &str = "#1 SMP PREEMPT_RT Debian 6.12.57-1 (2025-11-05)";
+        for kernel in [kernel("1\n", "#1 SMP"), kernel("", DEBIAN_RT), kernel("1\n", DEBIAN_RT)] {
+            let hopper = Hopper::start(&kernel);
+            let refused = hopper.hop().unwrap_err().to_string();
+            assert!(refused.contains("PREEMPT_RT"), "{refused}");
+            assert_ne!(hopper.wait().unwrap(), Method::Hop);
+        }
+        for kernel in [kernel("", DEBIAN), kernel("0\n", DEBIAN), kernel("", "")] {
+            assert!(!kernel.is_preempt_rt());
+        }
     }
 
     /// Takes CAP_SYS_NICE from this thread and those that it starts.
