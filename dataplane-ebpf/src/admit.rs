@@ -100,14 +100,12 @@ fn admit_key<T: Tables>(
             Lookup::Hit { bits, .. } => {
                 // What is held now may have been sent here before: it waited in the queue, and
                 // is the application's as long as the session is ours.
-                let Some(Entry {
-                    place: Place::Local { cpu } | Place::Hold { cpu, ours: true },
-                    epoch,
-                }) = Entry::unpack(bits)
+                let Some(Place::Local { cpu } | Place::Hold { cpu, ours: true }) =
+                    Place::unpack(bits)
                 else {
                     return service.drop(Admission::NotOwner);
                 };
-                if epoch != fence.epoch() {
+                if Entry::epoch_of(bits) != fence.epoch() {
                     return service.drop(Admission::NotOwner);
                 }
                 let right = arrived.cpu == cpu as u32;

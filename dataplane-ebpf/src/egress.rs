@@ -138,12 +138,10 @@ fn bucket_bits<T: Tables>(tables: &T) -> Option<u8> {
 /// Whether a session with this entry is this node's.
 #[inline(always)]
 fn owned(bits: u64, fence: Fence) -> Egress {
-    match Entry::unpack(bits) {
+    match Place::unpack(bits) {
         None => Egress::Torn,
-        Some(Entry { place: Place::Remote { .. } | Place::Hold { ours: false, .. }, .. }) => {
-            Egress::NotOwner
-        }
-        Some(Entry { epoch, .. }) if epoch != fence.epoch() => Egress::OldEpoch,
+        Some(Place::Remote { .. } | Place::Hold { ours: false, .. }) => Egress::NotOwner,
+        Some(_) if Entry::epoch_of(bits) != fence.epoch() => Egress::OldEpoch,
         Some(_) => Egress::Passed,
     }
 }

@@ -75,82 +75,112 @@ struct Packet<'a, T> {
     is_icmp: bool,
 }
 
+/// A packet for a service of this node, or for the node itself.
+pub struct Arrival<'a> {
+    local: &'a LocalRow,
+    service: &'a ServiceRow,
+    datagram: Datagram,
+    is_icmp: bool,
+    /// What makes the packet unreadable.
+    broken: Option<Verdict>,
+}
+
 /// Decides about a frame that arrived on the interface `ingress`.
 #[inline(always)]
 pub fn route<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Decision {
-    let (outer, mut is_icmp) = match parse_frame(frame) {
-        Parsed::Other => return Decision::PASS,
-        Parsed::Broken(address, verdict) => return broken(address, verdict, tables),
-        Parsed::Udp(datagram) => (datagram, false),
-        Parsed::IcmpError(icmp) => (icmp, true),
-    };
-    let Some(local) = tables.local() else {
-        return Decision::PASS;
-    };
-    let noise = local.service_seed();
-    let outer = outer.forget(noise);
-    let Some(mut service) = find_service(tables, local, outer.destination, outer.port) else {
-        return Decision::PASS;
-    };
-    let identity = local.identity();
-    let mut datagram = outer;
-    let mut shim = None;
-    if service.kind == kind::ENCAP {
-        match unwrap(frame, ingress, &outer, tables, local) {
-            Ok(unwrapped) => {
-                datagram = unwrapped.datagram.forget(noise);
-                service = unwrapped.service;
-                shim = Some(unwrapped.shim);
-                is_icmp = unwrapped.is_icmp;
-            }
-            Err(verdict) => return Decision::reject(verdict, 0).of(outer),
-        }
-    } else if service.kind == kind::ADDRESS && !is_icmp {
-        // Port 0 is nobody's.
-        return Decision::PASS;
+    match Arrival::of(frame, tables) {
+        Some(arrival) => arrival.route(frame, ingress, tables),
+        None => Decision::PASS,
     }
-    let mut payload = Payload { frame, start: datagram.payload(), length: datagram.payload_length };
-    if is_icmp {
-        let Some(quoted) = icmp::quoted(frame, &datagram, noise, tables, local) else {
-            return match shim {
-                None => Decision::PASS,
-                Some(_) => Decision::reject(Verdict::ShimMalformed, 0).of(datagram),
-            };
-        };
-        Quoted { service, payload } = quoted;
-    }
-    if identity.node == 0 {
-        return Decision::reject(Verdict::NotReady, service.service).of(datagram);
-    }
-    let dissected = if is_icmp {
-        dissect_reply(payload, service).map(|id| Dissected { id, opens: false })
-    } else {
-        dissect(payload, datagram.source, service)
-    };
-    let Some(Dissected { id, opens }) = dissected else {
-        // Nodes forward only what they have read an id in.
-        if is_icmp && shim.is_none() {
-            return Decision::unknown_icmp(service.service);
-        }
-        return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
-    };
-    let key = id.key(service.seed);
-    let Some(slot) = tables.slot(key.slot) else {
-        return Decision::reject(Verdict::NotReady, service.service).of(datagram);
-    };
-    Packet { tables, local, identity, service, datagram, shim, key, slot, opens, is_icmp }.decide()
 }
 
-/// A packet that cannot be read is refused if its address is a service's, and is none of our
-/// business otherwise.
-#[inline(always)]
-fn broken<T: Tables>(address: Address, verdict: Verdict, tables: &T) -> Decision {
-    let Some(local) = tables.local() else {
-        return Decision::PASS;
-    };
-    match find_service(tables, local, address, 0) {
-        Some(service) => Decision::reject(verdict, service.service),
-        None => Decision::PASS,
+impl<'a> Arrival<'a> {
+    /// Reads a frame; `None` if it is the kernel's, for no service of this node.
+    ///
+    /// A step of its own, so that the exits on the way have no decision to fill in: every packet
+    /// would do it for them.
+    #[inline(always)]
+    pub fn of<T: Tables>(frame: &Frame, tables: &'a T) -> Option<Self> {
+        let (datagram, is_icmp) = match parse_frame(frame) {
+            Parsed::Other => return None,
+            Parsed::Broken(address, verdict) => return Self::broken(address, verdict, tables),
+            Parsed::Udp(datagram) => (datagram, false),
+            Parsed::IcmpError(icmp) => (icmp, true),
+        };
+        let local = tables.local()?;
+        let datagram = datagram.forget(local.service_seed());
+        let service = find_service(tables, local, datagram.destination, datagram.port)?;
+        // Port 0 is nobody's.
+        if service.kind == kind::ADDRESS && !is_icmp {
+            return None;
+        }
+        Some(Self { local, service, datagram, is_icmp, broken: None })
+    }
+
+    /// A packet that cannot be read is refused if its address is a service's, and is none of our
+    /// business otherwise.
+    #[inline(always)]
+    fn broken<T: Tables>(address: Address, verdict: Verdict, tables: &'a T) -> Option<Self> {
+        let local = tables.local()?;
+        let service = find_service(tables, local, address, 0)?;
+        let broken = Some(verdict);
+        Some(Self { local, service, datagram: Datagram::NONE, is_icmp: false, broken })
+    }
+
+    /// Decides about the packet, which is in this frame.
+    #[inline(always)]
+    pub fn route<T: Tables>(self, frame: &Frame, ingress: u32, tables: &'a T) -> Decision {
+        let Self { local, mut service, datagram: outer, mut is_icmp, broken } = self;
+        if let Some(verdict) = broken {
+            return Decision::reject(verdict, service.service);
+        }
+        let noise = local.service_seed();
+        let identity = local.identity();
+        let mut datagram = outer;
+        let mut shim = None;
+        if service.kind == kind::ENCAP {
+            match unwrap(frame, ingress, &outer, tables, local) {
+                Ok(unwrapped) => {
+                    datagram = unwrapped.datagram.forget(noise);
+                    service = unwrapped.service;
+                    shim = Some(unwrapped.shim);
+                    is_icmp = unwrapped.is_icmp;
+                }
+                Err(verdict) => return Decision::reject(verdict, 0).of(outer),
+            }
+        }
+        let mut payload =
+            Payload { frame, start: datagram.payload(), length: datagram.payload_length };
+        if is_icmp {
+            let Some(quoted) = icmp::quoted(frame, &datagram, noise, tables, local) else {
+                return match shim {
+                    None => Decision::PASS,
+                    Some(_) => Decision::reject(Verdict::ShimMalformed, 0).of(datagram),
+                };
+            };
+            Quoted { service, payload } = quoted;
+        }
+        if identity.node == 0 {
+            return Decision::reject(Verdict::NotReady, service.service).of(datagram);
+        }
+        let dissected = if is_icmp {
+            dissect_reply(payload, service).map(|id| Dissected { id, opens: false })
+        } else {
+            dissect(payload, datagram.source, service)
+        };
+        let Some(Dissected { id, opens }) = dissected else {
+            // Nodes forward only what they have read an id in.
+            if is_icmp && shim.is_none() {
+                return Decision::unknown_icmp(service.service);
+            }
+            return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
+        };
+        let key = id.key(service.seed);
+        let Some(slot) = tables.slot(key.slot) else {
+            return Decision::reject(Verdict::NotReady, service.service).of(datagram);
+        };
+        Packet { tables, local, identity, service, datagram, shim, key, slot, opens, is_icmp }
+            .decide()
     }
 }
 
@@ -216,15 +246,13 @@ impl<T: Tables> Packet<'_, T> {
         if self.slot.has_rows() {
             match lookup(self.tables, self.key.hash, self.identity.bucket_bits) {
                 Lookup::Hit { bits, detail, generation } => {
-                    let Some(entry) = Entry::unpack(bits) else {
-                        return self.reject(Verdict::EntryTorn);
+                    let (cpu, is_held) = match Place::unpack(bits) {
+                        Some(Place::Local { cpu }) => (cpu, false),
+                        Some(Place::Hold { cpu, .. }) => (cpu, true),
+                        Some(Place::Remote { node }) => return self.row(node, detail, generation),
+                        None => return self.reject(Verdict::EntryTorn),
                     };
-                    let (cpu, is_held) = match entry.place {
-                        Place::Local { cpu } => (cpu, false),
-                        Place::Hold { cpu, .. } => (cpu, true),
-                        Place::Remote { node } => return self.row(node, detail, generation),
-                    };
-                    return self.here(cpu, is_held, entry.epoch, detail, generation);
+                    return self.here(cpu, is_held, Entry::epoch_of(bits), detail, generation);
                 }
                 Lookup::Torn => return self.reject(Verdict::EntryTorn),
                 Lookup::Miss => {}

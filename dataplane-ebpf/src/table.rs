@@ -83,15 +83,31 @@ impl Entry {
     /// The entry in these 48 bits; `None` if they hold none.
     #[inline(always)]
     pub const fn unpack(bits: u64) -> Option<Self> {
+        match Place::unpack(bits) {
+            Some(place) => Some(Self { place, epoch: Self::epoch_of(bits) }),
+            None => None,
+        }
+    }
+
+    /// The epoch of the entry in these 48 bits.
+    #[inline(always)]
+    pub const fn epoch_of(bits: u64) -> u32 {
+        (bits >> 18) as u32 & crate::local::EPOCH_MAX
+    }
+}
+
+impl Place {
+    /// The place of the entry in these 48 bits; `None` if they hold none.
+    ///
+    /// For the decision, which takes an entry's parts one by one: together they would be packed
+    /// and unpacked once more for every packet.
+    #[inline(always)]
+    pub const fn unpack(bits: u64) -> Option<Self> {
         let target = (bits >> 2) as u16;
-        let epoch = (bits >> 18) as u32 & crate::local::EPOCH_MAX;
         match bits & 3 {
-            KIND_LOCAL => Some(Self { place: Place::Local { cpu: target }, epoch }),
-            KIND_REMOTE => Some(Self { place: Place::Remote { node: target }, epoch }),
-            KIND_HOLD => {
-                let ours = bits & NOT_OURS == 0;
-                Some(Self { place: Place::Hold { cpu: target, ours }, epoch })
-            }
+            KIND_LOCAL => Some(Self::Local { cpu: target }),
+            KIND_REMOTE => Some(Self::Remote { node: target }),
+            KIND_HOLD => Some(Self::Hold { cpu: target, ours: bits & NOT_OURS == 0 }),
             _ => None,
         }
     }

@@ -126,13 +126,25 @@ impl WireId {
 #[inline(always)]
 fn rest_hash(rest: &[u64; 3], length: u8, seed: u64) -> u64 {
     let seed = seed.wrapping_add(length as u64);
-    let [a, b, c] = [rest[0].to_ne_bytes(), rest[1].to_ne_bytes(), rest[2].to_ne_bytes()];
-    // Lengths are constants here, so that the hash compiles to straight code without loops.
+    let [a, b, c] = *rest;
+    if length > 18 {
+        return long_hash(a, b, c, seed);
+    }
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&a.to_ne_bytes());
+    bytes[8..].copy_from_slice(&b.to_ne_bytes());
+    xxh64(&bytes, seed)
+}
+
+/// The hash of what only the longest ids have. A function of its own: together the two would become
+/// one loop over memory, for which every packet would pay.
+#[inline(never)]
+fn long_hash(a: u64, b: u64, c: u64, seed: u64) -> u64 {
     let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&a);
-    bytes[8..16].copy_from_slice(&b);
-    bytes[16..].copy_from_slice(&c);
-    if length <= 18 { xxh64(&bytes[..16], seed) } else { xxh64(&bytes, seed) }
+    bytes[..8].copy_from_slice(&a.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&b.to_ne_bytes());
+    bytes[16..].copy_from_slice(&c.to_ne_bytes());
+    xxh64(&bytes, seed)
 }
 
 /// Turns random bytes into an id for `slot`: overwrites the first two bytes of `id`.

@@ -1,7 +1,7 @@
 //! The XDP program that stands in for `jumpgate` while a session's packets are captured.
 
 use crate::{
-    ingress::{act, frame, log},
+    ingress::{act, frame, log, pass},
     maps::Maps,
 };
 use aya_ebpf::{
@@ -18,7 +18,7 @@ use aya_ebpf::{
 use dataplane_ebpf::{
     capture::{CAPTURED_HEADER, CAPTURED_MAX, CapturedHeader, KEYS, RING},
     frame::forget,
-    route::{Decision, route},
+    route::{Arrival, Decision},
 };
 
 /// The captured packets, for the daemon.
@@ -58,7 +58,8 @@ const FLAGS: u64 = BPF_RB_NO_WAKEUP as u64;
 pub fn capturing(ctx: XdpContext) -> u32 {
     copy(&ctx);
     let ingress = ctx.ingress_ifindex() as u32;
-    let decision = route(&frame(&ctx), ingress, &Maps);
+    let Some(arrival) = Arrival::of(&frame(&ctx), &Maps) else { return pass() };
+    let decision = arrival.route(&frame(&ctx), ingress, &Maps);
     let Decision { service, key, .. } = decision;
     let (verdict, result) = act(&ctx, ingress, decision);
     log!(&ctx, service, verdict);

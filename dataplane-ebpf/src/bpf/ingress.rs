@@ -15,7 +15,7 @@ use dataplane_ebpf::{
     event::{Evidence, Reason},
     frame::{Frame, FrameMut},
     parse::Datagram,
-    route::{Action, Decision, NO_CPU, route},
+    route::{Action, Arrival, Decision, NO_CPU},
     verdict::Verdict,
     xsk::{mark_forwarded, row_of},
 };
@@ -44,11 +44,19 @@ pub fn jumpgate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn steer(ctx: &XdpContext) -> u32 {
     let ingress = ctx.ingress_ifindex() as u32;
-    let decision = route(&frame(ctx), ingress, &Maps);
+    let Some(arrival) = Arrival::of(&frame(ctx), &Maps) else { return pass() };
+    let decision = arrival.route(&frame(ctx), ingress, &Maps);
     let service = decision.service;
     let (verdict, result) = act(ctx, ingress, decision);
     log!(ctx, service, verdict);
     result
+}
+
+/// Leaves a packet that is for no service to the kernel, and counts it.
+#[inline(always)]
+pub fn pass() -> u32 {
+    count_verdict(0, Verdict::Pass);
+    xdp_action::XDP_PASS
 }
 
 /// Does with a packet what was decided, and counts it. Returns its verdict, which acting may have
