@@ -191,7 +191,11 @@ impl SessionTable {
                 memory.sessions.prefetch(at.first as usize);
                 memory.sessions.prefetch(at.second as usize);
                 memory.sessions.prefetch(at.stash as usize);
-                memory.details.prefetch(at.first as usize * WAYS);
+                let ways = at.first as usize * WAYS;
+                memory.details.prefetch(ways);
+                // Two lines hold the bindings of a bucket.
+                memory.bindings.prefetch(ways);
+                memory.bindings.prefetch(ways + WAYS / 2);
             }
             self.insert(memory, key, entry, version).map_err(|error| (index, error))?;
         }
