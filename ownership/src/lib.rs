@@ -6,6 +6,7 @@
 //! not use the model yet.
 
 pub mod audit;
+mod bytes;
 mod epoch;
 pub mod model;
 mod node;

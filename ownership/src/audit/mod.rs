@@ -4,5 +4,6 @@ mod codec;
 mod event;
 mod head;
 
+pub use codec::BadEvent;
 pub use event::{Entry, Event, NodeChange, NodeEvent, PlacementEvent, Refusal};
 pub use head::Head;

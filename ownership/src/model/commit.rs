@@ -75,6 +75,16 @@ pub enum ChangeCause {
 }
 
 impl StateChange {
+    /// Of these parts, as an audit log has them.
+    pub(crate) fn from_parts(
+        session: SessionId,
+        version: StateVersion,
+        cause: ChangeCause,
+        context: Context,
+    ) -> Self {
+        Self { session, version, cause, context }
+    }
+
     /// The session.
     pub fn session(&self) -> SessionId {
         self.session

@@ -23,6 +23,7 @@
 //! owns a frozen session next is decided by a [`TransferWrite`] in the directory, and the two nodes
 //! copy what was decided ([`SessionWrite::settle`]).
 
+mod codec;
 mod condition;
 mod directory_write;
 mod engine;
@@ -38,6 +39,7 @@ mod traits;
 mod transaction;
 mod transfer_write;
 
+pub use codec::{BadRow, Compared};
 pub use condition::Condition;
 pub use directory_write::{Attempt, BadWrite, DirectoryWrite};
 pub use engine::{Engine, Page};
