@@ -7,10 +7,13 @@
 
 pub mod audit;
 mod bytes;
+pub mod client;
+pub mod control;
 mod epoch;
 pub mod model;
 mod node;
 pub mod placement;
+pub mod reattach;
 mod session;
 pub mod store;
 mod version;

@@ -124,7 +124,7 @@ impl Cause {
     }
 
     /// Why later messages to the session are refused.
-    pub(super) fn reason(self) -> Reason {
+    pub fn reason(self) -> Reason {
         match self {
             Self::SessionTtl => Reason::SessionExpired,
             Self::TransportLossTtl => Reason::TransportLossExpired,

@@ -1,0 +1,50 @@
+//! What a node does with a client's request: cookie, proof, decision, answer. Without I/O.
+//!
+//! [`examine`] takes the bytes of a datagram, where they came from, and the time. Cookie and proof
+//! of possession are checked before anything is looked up or written, and with nothing but the cluster's [`Secrets`]: any
+//! node can. What passes is [`Proven`]; with the session's record it goes through
+//! [`decide`](crate::model::decide) ([`Proven::decide`]), and once the outcome of the commit is known,
+//! [`Uncommitted::settle`] makes the answer:
+//!
+//! ```text
+//! datagram -> examine -> Proven -> look up -> decide -> commit -> settle -> datagram
+//!               |                    |          |
+//!               v                    v          v
+//!           CHALLENGE             refuse   REATTACH_REJECT, STATE
+//! ```
+//!
+//! | what happened | answer | audit |
+//! | --- | --- | --- |
+//! | no cookie, an old one, or another address's | CHALLENGE | |
+//! | the proof is wrong | REATTACH_REJECT(BAD_PROOF) | SECURITY_EVENT |
+//! | no such live secret | none: nobody could authenticate it | SECURITY_EVENT(BAD_PROOF) |
+//! | refused by `decide` | REATTACH_REJECT(its reason) | by the reason's class |
+//! | the commit has Won | ACK | STATE_CHANGE, in the commit |
+//! | the commit is Lost or Fenced | REATTACH_REJECT(OWNERSHIP_CONFLICT) | SECURITY_EVENT |
+//! | the store is Unavailable | REATTACH_REJECT(STORE_UNAVAILABLE) | POLICY_EVENT |
+//! | the outcome is Unknown | PENDING, which claims neither | |
+//!
+//! Only the owner vouches for a session: an answer says how it [stands](crate::control::Snapshot) only if
+//! the record's owner is the one that answers, or the session is over. So a node with an old record
+//! tells a client nothing that has been overtaken.
+//!
+//! # What a cookie and a proof are worth
+//!
+//! The cookie shows that whoever sent the request can receive at its address; the proof, which covers
+//! the cookie, that the client made the request for that cookie. Somebody *between* client and
+//! cluster can still relay both ways from an address of his own, as any NAT does; from then on he
+//! could drop the session's packets, which he could before. He cannot read, forge or replay a message.
+
+mod examine;
+mod lookup;
+mod proven;
+mod reply;
+mod secret;
+mod settle;
+
+pub use examine::{Examined, examine};
+pub use lookup::NoRecord;
+pub use proven::{Decided, Proven};
+pub use reply::{Refused, Reply};
+pub use secret::{SECRET_LENGTH, Secret, SecretNumberTaken, Secrets};
+pub use settle::{Outcome, Uncommitted};
