@@ -8,10 +8,7 @@ use ownership::{
     model::{Input, Transport},
     reattach::{Examined, Outcome, Secret},
 };
-use proptest::{
-    prelude::*,
-    test_runner::{Config, RngSeed},
-};
+use proptest::prelude::*;
 use std::net::SocketAddr;
 
 /// Where somebody between client and cluster sends from.
@@ -396,17 +393,8 @@ fn flipped(mut message: Message, bit: u16) -> Message {
     message
 }
 
-/// The same cases in every run; `PROPTEST_CASES` more of them, `PROPTEST_RNG_SEED` others.
-fn config() -> Config {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
-    if matches!(config.rng_seed, RngSeed::Random) {
-        config.rng_seed = RngSeed::Fixed(0x6a75_6d70);
-    }
-    config
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(crate::config())]
 
     #[test]
     fn the_client_believes_only_what_was_so_and_always_gets_through(steps in steps()) {

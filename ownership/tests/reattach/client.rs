@@ -1,0 +1,511 @@
+//! The client's side: what it makes of answers, one by one.
+
+use crate::cluster::{Cluster, address, owner, session};
+use ownership::{
+    SessionId, StateVersion,
+    client::{Contradiction, Dropped, End, Hint, Memory, Next, Status, Tracker},
+    control::{Ask, Message, Request},
+    model::{Accepted, Cause, Input, Nonce, Reason},
+    reattach::{Outcome, Secret},
+};
+
+fn asked(message: &Message) -> Request {
+    *Request::parse(message).expect("a request").claim()
+}
+
+/// A client that is at `address(1)` now and holds a cookie for it, and its request.
+fn moved(cluster: &mut Cluster) -> (Tracker, Message) {
+    let mut client = cluster.client();
+    let first = client.moved().unwrap();
+    let challenge = cluster.serve(&first, address(1)).unwrap();
+    match client.receive(challenge.message()) {
+        Ok(Next::Send(message)) => (client, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn version(cluster: &Cluster) -> u64 {
+    cluster.version().get()
+}
+
+#[test]
+fn a_client_that_moves_is_attached_after_two_round_trips() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    assert_eq!(client.status(), Status::Unsettled);
+    let ack = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(client.receive(ack.message()), Ok(Next::Done(Status::Attached)));
+    assert_eq!(client.memory().version, cluster.version());
+    assert_eq!(client.retry(), None, "nothing is left to do");
+    // With its cookie the next request from there needs one.
+    cluster.pass(10_000);
+    let query = client.ask().unwrap();
+    assert_eq!(asked(&query).ask, Ask::Query);
+    let state = cluster.serve(&query, address(1)).unwrap();
+    assert_eq!(client.receive(state.message()), Ok(Next::Done(Status::Attached)));
+}
+
+#[test]
+fn a_lost_acknowledgement_is_recognised_in_the_next_answer() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let _lost = cluster.serve(&message, address(1));
+    let again = client.retry().unwrap();
+    assert!(asked(&again).nonce > asked(&message).nonce);
+    let reply = cluster.serve(&again, address(1)).unwrap();
+    assert_eq!(reply.refused().unwrap().reason, Reason::StaleVersion);
+    assert_eq!(client.receive(reply.message()), Ok(Next::Done(Status::Attached)));
+    assert_eq!(version(&cluster), 2, "it was accepted once");
+}
+
+#[test]
+fn the_same_request_twice_is_told_that_it_was_accepted() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let ack = cluster.serve(&message, address(1)).unwrap();
+    let reject = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(reject.refused().unwrap().reason, Reason::NonceReplayed);
+    assert_eq!(client.receive(reject.message()), Ok(Next::Done(Status::Attached)));
+    assert_eq!(client.receive(ack.message()), Ok(Next::Done(Status::Attached)), "late");
+}
+
+#[test]
+fn a_session_that_was_moved_meanwhile_is_followed() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    for _ in 0..3 {
+        cluster.step_move(1);
+    }
+    assert_eq!((version(&cluster), cluster.record.owner()), (4, owner(1)));
+    let stale = cluster.serve(&message, address(1)).unwrap();
+    let Ok(Next::Send(message)) = client.receive(stale.message()) else { panic!("at once") };
+    assert_eq!(asked(&message).version, cluster.version());
+    let ack = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(client.receive(ack.message()), Ok(Next::Done(Status::Attached)));
+    // The destination was up for longer than the source: its epoch is lower.
+    assert!(owner(1).epoch < owner(0).epoch);
+    assert_eq!(client.memory().epoch, owner(1).epoch);
+}
+
+#[test]
+fn a_lost_acknowledgement_and_a_move_are_recognised_together() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let _lost = cluster.serve(&message, address(1));
+    for _ in 0..3 {
+        cluster.step_move(1);
+    }
+    let again = client.retry().unwrap();
+    let stale = cluster.serve(&again, address(1)).unwrap();
+    assert_eq!(client.receive(stale.message()), Ok(Next::Done(Status::Attached)));
+    assert_eq!(client.memory().version.get(), 5);
+}
+
+#[test]
+fn an_acknowledgement_for_an_address_that_it_has_left_attaches_nobody() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let ack = cluster.serve(&message, address(1)).unwrap();
+    let _lost = client.moved();
+    let Ok(Next::Send(message)) = client.receive(ack.message()) else { panic!("not yet there") };
+    assert_eq!(client.status(), Status::Unsettled);
+    assert_eq!(asked(&message).version, cluster.version(), "but the version is known");
+    cluster.pass(1_000);
+    cluster.exchange(&mut client, message, address(2));
+    assert_eq!(client.status(), Status::Attached);
+    assert_eq!(cluster.transport(), Some(address(2).into()));
+}
+
+#[test]
+fn what_policy_refuses_waits_for_the_timer() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let message = client.moved().unwrap();
+    let challenge = cluster.serve(&message, address(2)).unwrap();
+    let Ok(Next::Send(message)) = client.receive(challenge.message()) else { panic!() };
+    let cooldown = cluster.serve(&message, address(2)).unwrap();
+    let wait = Next::Wait(Some(Reason::SwitchCooldown.code()));
+    assert_eq!(client.receive(cooldown.message()), Ok(wait));
+    cluster.pass(500);
+    let message = client.retry().unwrap();
+    cluster.exchange(&mut client, message, address(2));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn an_unknown_outcome_is_waited_for_whatever_it_is() {
+    for is_written in [false, true] {
+        let mut cluster = Cluster::new();
+        let (mut client, message) = moved(&mut cluster);
+        let pending =
+            cluster.serve_with(&message, address(1), Outcome::Unknown, is_written).unwrap();
+        assert_eq!(client.receive(pending.message()), Ok(Next::Wait(None)));
+        assert_eq!(client.status(), Status::Unsettled);
+        let message = client.retry().unwrap();
+        cluster.exchange(&mut client, message, address(1));
+        assert_eq!(client.status(), Status::Attached);
+        assert_eq!(version(&cluster), 2);
+    }
+}
+
+#[test]
+fn neither_a_conflict_nor_a_wrong_proof_ends_anything() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let conflict = cluster.serve_with(&message, address(1), Outcome::Lost, false).unwrap();
+    let wait = Next::Wait(Some(Reason::OwnershipConflict.code()));
+    assert_eq!(client.receive(conflict.message()), Ok(wait));
+    // The acknowledgement of the node that won comes later.
+    let ack = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(client.receive(ack.message()), Ok(Next::Done(Status::Attached)));
+    // Somebody has changed a request on its way: its answer is an answer to the client's tag.
+    let query = client.ask().unwrap();
+    let mut damaged = query;
+    damaged[35] ^= 1;
+    let refused = cluster.serve(&damaged, address(1)).unwrap();
+    assert_eq!(refused.refused().unwrap().reason, Reason::BadProof);
+    let wait = Next::Wait(Some(Reason::BadProof.code()));
+    assert_eq!(client.receive(refused.message()), Ok(wait));
+    let state = cluster.serve(&query, address(1)).unwrap();
+    assert_eq!(client.receive(state.message()), Ok(Next::Done(Status::Attached)));
+}
+
+#[test]
+fn a_challenge_for_somebody_elses_address_costs_a_round_trip() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    let first = client.moved().unwrap();
+    // Somebody on the way sends the same bytes from his address and is faster.
+    let relayed = cluster.serve(&first, address(66)).unwrap();
+    let genuine = cluster.serve(&first, address(1)).unwrap();
+    let Ok(Next::Send(misled)) = client.receive(relayed.message()) else { panic!() };
+    let Ok(Next::Send(right)) = client.receive(genuine.message()) else { panic!() };
+    cluster.exchange(&mut client, right, address(1));
+    assert_eq!(client.status(), Status::Attached);
+    let again = cluster.serve(&misled, address(1)).unwrap();
+    assert!(client.receive(again.message()).is_ok());
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn challenges_without_end_are_no_flood() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    let first = client.moved().unwrap();
+    let mut sent = 0;
+    for number in 100..200 {
+        let challenge = cluster.serve(&first, address(number)).unwrap();
+        sent += usize::from(matches!(client.receive(challenge.message()), Ok(Next::Send(_))));
+    }
+    assert!((1..10).contains(&sent), "{sent} requests for 100 challenges");
+    let message = client.retry().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn keys_are_rotated_without_locking_the_client_out() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    client.give(cluster.secrets.current().credentials(session(), 1));
+    // It has the next keys, and still uses those in force.
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+    cluster.apply(Input::RotateKey).unwrap();
+    cluster.pass(1_000);
+    let message = client.moved().unwrap();
+    assert_eq!(asked(&message).key.generation, 0, "it cannot know yet");
+    cluster.exchange(&mut client, message, address(2));
+    assert_eq!(client.status(), Status::Attached);
+    assert_eq!(client.memory().key_generation, 1);
+}
+
+#[test]
+fn a_client_without_the_keys_in_force_says_so_and_goes_on_when_it_has_them() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.apply(Input::RotateKey).unwrap();
+    let refused = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(client.receive(refused.message()), Ok(Next::KeyNeeded(1)));
+    assert_eq!((client.needs_key(), client.retry()), (Some(1), None));
+    client.give(cluster.secrets.current().credentials(session(), 1));
+    let message = client.retry().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!((client.status(), client.needs_key()), (Status::Attached, None));
+}
+
+#[test]
+fn keys_of_a_new_cluster_secret_are_tried_when_nobody_answers() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    cluster.secrets.rotate(Secret::new(2, &[2; 32])).unwrap();
+    client.give(cluster.secrets.current().credentials(session(), 1));
+    cluster.apply(Input::RotateKey).unwrap();
+    cluster.secrets.retire();
+    let mut message = client.moved().unwrap();
+    let mut unanswered = 0;
+    while cluster.serve(&message, address(1)).is_none() {
+        unanswered += 1;
+        message = client.retry().unwrap();
+    }
+    assert!((1..4).contains(&unanswered), "{unanswered}");
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn a_session_that_lost_its_transport_is_found_to_need_a_reattach() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let transport = cluster.transport().unwrap();
+    cluster.apply(Input::LoseTransport { transport }).unwrap();
+    cluster.pass(1_000);
+    let query = client.ask().unwrap();
+    cluster.exchange(&mut client, query, address(1));
+    assert_eq!(client.status(), Status::Attached);
+    assert_eq!(cluster.transport(), Some(address(1).into()));
+}
+
+#[test]
+fn a_client_whose_nat_gave_it_another_port_finds_out_by_asking() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    cluster.pass(1_000);
+    let query = client.ask().unwrap();
+    cluster.exchange(&mut client, query, address(2));
+    assert_eq!(client.status(), Status::Attached);
+    assert_eq!(cluster.transport(), Some(address(2).into()));
+}
+
+#[test]
+fn a_client_leaves_and_comes_back() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    let message = client.detach().unwrap();
+    cluster.exchange(&mut client, message, address(0));
+    assert_eq!((client.status(), cluster.transport()), (Status::Detached, None));
+    assert_eq!(client.retry(), None);
+    let message = client.moved().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn a_lost_answer_to_a_detach_is_recognised() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let message = client.detach().unwrap();
+    let _lost = cluster.serve(&message, address(1));
+    let message = client.retry().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!((client.status(), version(&cluster)), (Status::Detached, 3));
+}
+
+#[test]
+fn a_client_closes_its_session_once() {
+    for is_lost in [false, true] {
+        let mut cluster = Cluster::new();
+        let (mut client, message) = moved(&mut cluster);
+        cluster.exchange(&mut client, message, address(1));
+        for _ in 0..3 {
+            cluster.step_move(2);
+        }
+        let message = client.close().unwrap();
+        let stale = cluster.serve(&message, address(1)).unwrap();
+        let Ok(Next::Send(message)) = client.receive(stale.message()) else { panic!() };
+        let ack = cluster.serve(&message, address(1)).unwrap();
+        let end = if is_lost {
+            let message = client.retry().unwrap();
+            let reply = cluster.serve(&message, address(1)).unwrap();
+            assert!(client.receive(reply.message()).is_ok());
+            End::Terminated(Reason::SessionTerminated)
+        } else {
+            assert!(client.receive(ack.message()).is_ok());
+            End::Requested
+        };
+        assert_eq!(client.status(), Status::Closed(end));
+        assert!(cluster.record.is_terminated());
+        assert_eq!(client.receive(ack.message()), Err(Dropped::Closed));
+        assert_eq!((client.moved(), client.ask(), client.retry()), (None, None, None));
+    }
+}
+
+#[test]
+fn the_sessions_end_ends_it() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.apply(Input::Terminate { cause: Cause::Operator }).unwrap();
+    let reply = cluster.serve(&message, address(1)).unwrap();
+    let end = End::Terminated(Reason::SessionTerminated);
+    assert_eq!(client.receive(reply.message()), Ok(Next::Done(Status::Closed(end))));
+}
+
+#[test]
+fn a_reattach_with_its_keys_that_it_did_not_ask_for_is_a_contradiction() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    // Somebody has a copy of the client, or of its keys.
+    let memory = Memory { next: Nonce::new(1_000), ..client.memory() };
+    let credentials = cluster.secrets.current().credentials(session(), 0);
+    let mut copy = Tracker::resumed(session(), memory, credentials);
+    let theirs = copy.retry().unwrap();
+    cluster.exchange(&mut copy, theirs, address(66));
+    assert_eq!(copy.status(), Status::Attached);
+    let stale = cluster.serve(&message, address(1)).unwrap();
+    let end = End::Contradiction(Contradiction::ForeignReattach);
+    assert_eq!(client.receive(stale.message()), Ok(Next::Done(Status::Closed(end))));
+}
+
+#[test]
+fn a_store_that_went_back_in_time_is_not_believed() {
+    let mut cluster = Cluster::new();
+    let old = cluster.record;
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let (known, query) = (client.memory(), client.ask().unwrap());
+    cluster.record = old;
+    let lower = cluster.serve(&query, address(1)).unwrap();
+    assert_eq!(client.receive(lower.message()), Err(Dropped::Lower));
+    assert_eq!((client.memory().version, client.status()), (known.version, Status::Attached));
+    let message = client.moved().unwrap();
+    let mut from = cluster.serve(&message, address(2)).unwrap();
+    let Ok(Next::Send(message)) = client.receive(from.message()) else { panic!() };
+    from = cluster.serve(&message, address(2)).unwrap();
+    assert_eq!(from.refused().unwrap().reason, Reason::VersionAhead);
+    assert_eq!(client.receive(from.message()), Err(Dropped::Lower));
+    assert_eq!(client.status(), Status::Unsettled, "and nothing goes on");
+}
+
+#[test]
+fn one_version_in_two_forms_is_a_contradiction() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    // Another line of the session's history, which has come as far.
+    let mut other = Cluster::new();
+    other.pass(1_000);
+    other.take_over(1);
+    let query = client.ask().unwrap();
+    let reply = other.serve(&query, address(1)).unwrap();
+    let end = End::Contradiction(Contradiction::TwoStates);
+    assert_eq!(client.receive(reply.message()), Ok(Next::Done(Status::Closed(end))));
+}
+
+#[test]
+fn an_acknowledgement_that_does_not_follow_from_its_request_is_a_contradiction() {
+    use ownership::control::{Answer, InReplyTo, Snapshot};
+    let snapshot = |version, accepted: Option<(u64, u64)>| Snapshot {
+        version: StateVersion::new(version),
+        epoch: owner(0).epoch,
+        key_generation: 0,
+        accepted: accepted.map(|(version, nonce)| Accepted {
+            version: StateVersion::new(version),
+            nonce: Nonce::new(nonce),
+        }),
+        is_bound: true,
+    };
+    let wrong = [
+        snapshot(3, Some((3, 2))),
+        snapshot(2, Some((2, 1))),
+        snapshot(2, None),
+        snapshot(1, None),
+    ];
+    for snapshot in wrong {
+        let mut cluster = Cluster::new();
+        let (mut client, message) = moved(&mut cluster);
+        let unproven = Request::parse(&message).unwrap();
+        let Request { session, nonce, .. } = *unproven.claim();
+        assert_eq!(nonce, Nonce::new(2));
+        let credentials = cluster.secrets.current().credentials(session, 0);
+        let to = InReplyTo { session, nonce, tag: unproven.tag() };
+        let ack = Answer::Ack(snapshot).seal(&to, &credentials.answer_key());
+        let end = End::Contradiction(Contradiction::Acknowledgement);
+        assert_eq!(client.receive(&ack), Ok(Next::Done(Status::Closed(end))), "{snapshot:?}");
+    }
+}
+
+#[test]
+fn what_is_not_for_it_is_dropped() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let ack = *cluster.serve(&message, address(1)).unwrap().message();
+    let before = client.memory();
+    assert!(matches!(client.receive(&ack[..87]), Err(Dropped::Unreadable(_))));
+    assert!(matches!(client.receive(&message), Err(Dropped::Unreadable(_))), "its own request");
+    let with = |at: usize| {
+        let mut changed = ack;
+        changed[at] ^= 1;
+        changed
+    };
+    assert_eq!(client.receive(&with(5)), Err(Dropped::OtherSession));
+    assert_eq!(client.receive(&with(40)), Err(Dropped::Unasked), "another nonce");
+    assert_eq!(client.receive(&with(31)), Err(Dropped::Forged), "another version");
+    assert_eq!(client.receive(&with(87)), Err(Dropped::Forged));
+    assert_eq!((client.memory(), client.status()), (before, Status::Unsettled));
+    let mut other = Tracker::resumed(
+        SessionId::new([3; 16]),
+        client.memory(),
+        cluster.secrets.current().credentials(session(), 0),
+    );
+    assert_eq!(other.receive(&ack), Err(Dropped::OtherSession));
+    assert_eq!(client.receive(&ack), Ok(Next::Done(Status::Attached)));
+}
+
+#[test]
+fn hints_make_it_ask_once_and_change_nothing() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let known = client.memory();
+    let (epoch, version) = (known.epoch.get(), known.version.get());
+    assert_eq!(client.hint(epoch, version), Hint::Current);
+    assert_eq!(client.hint(epoch, version - 1), Hint::Current, "overtaken, of the same owner");
+    assert_eq!(client.hint(epoch + 1, version), Hint::Old);
+    assert_eq!(client.hint(epoch - 1, version - 1), Hint::Old);
+    for _ in 0..3 {
+        cluster.step_move(1);
+    }
+    let (epoch, version) = (cluster.record.owner().epoch.get(), cluster.version().get());
+    let Hint::Ask(query) = client.hint(epoch, version) else { panic!("a question") };
+    assert_eq!(asked(&query).ask, Ask::Query);
+    assert_eq!(client.hint(epoch, version), Hint::Asked);
+    assert_eq!(client.hint(9, u64::MAX), Hint::Asked);
+    assert_eq!((client.memory().version, client.status()), (known.version, Status::Attached));
+    cluster.exchange(&mut client, query, address(1));
+    assert_eq!(client.memory().version, cluster.version());
+    assert_eq!(client.hint(epoch, version), Hint::Current);
+    assert_eq!(client.hint(known.epoch.get(), known.version.get()), Hint::Old, "its last owner");
+}
+
+#[test]
+fn a_client_goes_on_after_a_restart() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    let kept = client.memory();
+    let _lost = client.retry();
+    let accepted = client.retry().unwrap();
+    let _lost = cluster.serve(&message, address(1));
+    let _late = cluster.serve(&accepted, address(1));
+    // It had kept its memory two requests earlier.
+    let credentials = cluster.secrets.current().credentials(session(), 0);
+    let mut client = Tracker::resumed(session(), kept.after_restart(100), credentials);
+    assert_eq!(client.status(), Status::Unsettled);
+    let message = client.retry().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn a_client_without_nonces_ends() {
+    let cluster = Cluster::new();
+    let credentials = cluster.secrets.current().credentials(session(), 0);
+    let memory = Memory { next: Nonce::new(u64::MAX - 1), ..cluster.client().memory() };
+    let mut client = Tracker::resumed(session(), memory, credentials);
+    assert!(client.retry().is_some());
+    assert_eq!(client.retry(), None);
+    assert_eq!(client.status(), Status::Closed(End::NoncesExhausted));
+}
