@@ -273,8 +273,7 @@ impl Tracker {
         }
         // What failed for want of knowledge is asked again with it; what policy refused has to wait.
         let now = self.is_news() && reason.is_some_and(is_of_outdated_knowledge);
-        let is_own = self.memory.accepted.is_some_and(|accepted| accepted.nonce == sent.nonce);
-        if matches!(reason, Some(Reason::NonceReplayed | Reason::NonceTooOld)) && !is_own {
+        if matches!(reason, Some(Reason::NonceReplayed | Reason::NonceTooOld)) {
             self.memory.skip_used();
         }
         Ok(self.next(now, Some(code)))

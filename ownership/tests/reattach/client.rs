@@ -189,6 +189,56 @@ fn a_challenge_for_somebody_elses_address_costs_a_round_trip() {
 }
 
 #[test]
+fn a_challenge_for_an_address_that_it_has_left_is_not_followed() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    let first = client.moved().unwrap();
+    let late = cluster.serve(&first, address(1)).unwrap();
+    let second = client.moved().unwrap();
+    assert_eq!(client.receive(late.message()), Ok(Next::Wait(None)));
+    cluster.exchange(&mut client, second, address(2));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
+fn of_two_answers_about_its_address_the_one_to_its_later_request_counts() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let (first, second) = (client.ask().unwrap(), client.ask().unwrap());
+    let bound = cluster.serve(&first, address(1)).unwrap();
+    // Its NAT gives it another port in between.
+    let challenge = cluster.serve(&second, address(2)).unwrap();
+    let Ok(Next::Send(third)) = client.receive(challenge.message()) else { panic!() };
+    let unbound = cluster.serve(&third, address(2)).unwrap();
+    let Ok(Next::Send(reattach)) = client.receive(unbound.message()) else { panic!() };
+    assert_eq!(asked(&reattach).ask, Ask::Reattach);
+    assert!(client.receive(bound.message()).is_ok());
+    assert_eq!(client.status(), Status::Unsettled, "what is older is not believed");
+}
+
+#[test]
+fn it_is_not_attached_because_it_was_at_an_earlier_version() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    cluster.exchange(&mut client, message, address(1));
+    let old = client.ask().unwrap();
+    cluster.pass(1_000);
+    let message = client.moved().unwrap();
+    cluster.exchange(&mut client, message, address(2));
+    assert_eq!(client.status(), Status::Attached);
+    let transport = cluster.transport().unwrap();
+    cluster.apply(Input::LoseTransport { transport }).unwrap();
+    // An answer to where it was: it tells the version, and nothing of where it is.
+    let state = cluster.serve(&old, address(1)).unwrap();
+    let Ok(Next::Send(reattach)) = client.receive(state.message()) else { panic!() };
+    assert_eq!(client.status(), Status::Unsettled);
+    cluster.pass(1_000);
+    cluster.exchange(&mut client, reattach, address(2));
+    assert_eq!(client.status(), Status::Attached);
+}
+
+#[test]
 fn challenges_without_end_are_no_flood() {
     let mut cluster = Cluster::new();
     let mut client = cluster.client();
@@ -209,7 +259,13 @@ fn keys_are_rotated_without_locking_the_client_out() {
     let mut cluster = Cluster::new();
     let (mut client, message) = moved(&mut cluster);
     client.give(cluster.secrets.current().credentials(session(), 1));
-    // It has the next keys, and still uses those in force.
+    // It has the next keys, and still uses those in force, as long as it is answered.
+    for _ in 0..10 {
+        let message = client.retry().unwrap();
+        assert_eq!(asked(&message).key.generation, 0);
+        let reply = cluster.serve_with(&message, address(1), Outcome::Unknown, false).unwrap();
+        assert_eq!(client.receive(reply.message()), Ok(Next::Wait(None)));
+    }
     cluster.exchange(&mut client, message, address(1));
     assert_eq!(client.status(), Status::Attached);
     cluster.apply(Input::RotateKey).unwrap();
@@ -219,6 +275,17 @@ fn keys_are_rotated_without_locking_the_client_out() {
     cluster.exchange(&mut client, message, address(2));
     assert_eq!(client.status(), Status::Attached);
     assert_eq!(client.memory().key_generation, 1);
+}
+
+#[test]
+fn an_answer_by_keys_that_were_replaced_is_not_believed() {
+    let mut cluster = Cluster::new();
+    let (mut client, message) = moved(&mut cluster);
+    client.give(cluster.secrets.current().credentials(session(), 1));
+    cluster.apply(Input::RotateKey).unwrap();
+    let refused = *cluster.serve(&message, address(1)).unwrap().message();
+    assert!(matches!(client.receive(&refused), Ok(Next::Send(_))));
+    assert_eq!(client.receive(&refused), Err(Dropped::Unasked));
 }
 
 #[test]
