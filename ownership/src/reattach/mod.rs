@@ -3,7 +3,7 @@
 //! [`examine`] takes the bytes of a datagram, where they came from, and the time. Cookie and proof
 //! of possession are checked before anything is looked up or written, and with nothing but the cluster's [`Secrets`]: any
 //! node can. What passes is [`Proven`]; with the session's record it goes through
-//! [`decide`](crate::model::decide) ([`Proven::decide`]), and once the outcome of the commit is known,
+//! [`decide`](crate::model::decide) ([`Proven::decide`]), and once the [outcome](crate::store::Outcome) of the commit is known,
 //! [`Uncommitted::settle`] makes the answer:
 //!
 //! ```text
@@ -47,4 +47,4 @@ pub use lookup::NoRecord;
 pub use proven::{Decided, Proven};
 pub use reply::{Refused, Reply};
 pub use secret::{SECRET_LENGTH, Secret, SecretNumberTaken, Secrets};
-pub use settle::{Outcome, Uncommitted};
+pub use settle::Uncommitted;

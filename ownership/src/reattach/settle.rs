@@ -2,22 +2,8 @@ use super::{Reply, reply::Origin};
 use crate::{
     control::{Answer, Ask},
     model::{Commit, Reason, SessionRecord, State},
+    store::Outcome,
 };
-
-/// What became of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was written.
-    Won,
-    /// It was not, as the record had changed.
-    Lost,
-    /// It was not, as this node's epoch is over.
-    Fenced,
-    /// It was not, and will not be: the store could not be reached.
-    Unavailable,
-    /// Nobody knows, or it may still be written.
-    Unknown,
-}
 
 /// A request whose commit is on its way.
 #[derive(Debug)]
@@ -49,10 +35,10 @@ impl Uncommitted {
         match (outcome, self.refused) {
             (Outcome::Won, None) => self.origin.say(Answer::Ack(snapshot)),
             (Outcome::Won, Some(reason)) => self.origin.refuse(reason, Some(snapshot)),
-            (Outcome::Lost | Outcome::Fenced, _) => {
+            (Outcome::Lost(_) | Outcome::Fenced, _) => {
                 self.origin.refuse(Reason::OwnershipConflict, None)
             }
-            (Outcome::Unavailable, _) => self.origin.refuse(Reason::StoreUnavailable, None),
+            (Outcome::Unavailable(_), _) => self.origin.refuse(Reason::StoreUnavailable, None),
             (Outcome::Unknown, _) => self.origin.say(Answer::Pending),
         }
     }

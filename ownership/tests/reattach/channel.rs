@@ -6,7 +6,8 @@ use ownership::{
     client::{Dropped, Hint, Memory, Next, Status, Tracker},
     control::{MESSAGE_LENGTH, Message},
     model::{Input, Transport},
-    reattach::{Examined, Outcome, Secret},
+    reattach::{Examined, Secret},
+    store::{Fault, Mismatch, Outcome},
 };
 use proptest::prelude::*;
 use std::net::SocketAddr;
@@ -178,8 +179,8 @@ impl World {
     fn serve(&mut self, request: &Message, from: SocketAddr, fate: Fate) {
         let (outcome, is_written) = match fate {
             Fate::Won => (Outcome::Won, true),
-            Fate::Lost => (Outcome::Lost, false),
-            Fate::Unavailable => (Outcome::Unavailable, false),
+            Fate::Lost => (Outcome::Lost(Mismatch::Row), false),
+            Fate::Unavailable => (Outcome::Unavailable(Fault::Unreachable), false),
             Fate::Unknown { is_written } => (Outcome::Unknown, is_written),
         };
         let reply = self.cluster.serve_with(request, from, outcome, is_written);

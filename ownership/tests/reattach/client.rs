@@ -6,7 +6,8 @@ use ownership::{
     client::{Contradiction, Dropped, End, Hint, Memory, Next, Status, Tracker},
     control::{Ask, Message, Request},
     model::{Accepted, Cause, Input, Nonce, Reason},
-    reattach::{Outcome, Secret},
+    reattach::Secret,
+    store::{Mismatch, Outcome},
 };
 
 fn asked(message: &Message) -> Request {
@@ -153,7 +154,8 @@ fn an_unknown_outcome_is_waited_for_whatever_it_is() {
 fn neither_a_conflict_nor_a_wrong_proof_ends_anything() {
     let mut cluster = Cluster::new();
     let (mut client, message) = moved(&mut cluster);
-    let conflict = cluster.serve_with(&message, address(1), Outcome::Lost, false).unwrap();
+    let conflict =
+        cluster.serve_with(&message, address(1), Outcome::Lost(Mismatch::Row), false).unwrap();
     let wait = Next::Wait(Some(Reason::OwnershipConflict.code()));
     assert_eq!(client.receive(conflict.message()), Ok(wait));
     // The acknowledgement of the node that won comes later.

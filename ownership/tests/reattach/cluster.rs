@@ -9,7 +9,8 @@ use ownership::{
         Context, Decision, FenceProof, Hold, Input, OperationId, Owner, Policy, Reason,
         SessionRecord, Time, Transport, birth, decide,
     },
-    reattach::{Decided, Examined, Outcome, Proven, Reply, Secret, Secrets, examine},
+    reattach::{Decided, Examined, Proven, Reply, Secret, Secrets, examine},
+    store::Outcome,
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -171,7 +172,7 @@ impl Cluster {
             Decided::Commit(commit, uncommitted) => {
                 let is_written = match outcome {
                     Outcome::Won => true,
-                    Outcome::Lost | Outcome::Fenced | Outcome::Unavailable => false,
+                    Outcome::Lost(_) | Outcome::Fenced | Outcome::Unavailable(_) => false,
                     Outcome::Unknown => is_written,
                 };
                 if is_written {

@@ -5,7 +5,8 @@ use ownership::{
     SessionId, StateVersion,
     control::{Answer, Ask, BadMessage, Cookie, Credentials, KeyName, Message, Request, Snapshot},
     model::{Accepted, Cause, Class, Context, Input, Nonce, Reason, State},
-    reattach::{Decided, Examined, NoRecord, Outcome, Refused, Reply, Secret, Secrets},
+    reattach::{Decided, Examined, NoRecord, Refused, Reply, Secret, Secrets},
+    store::{Fault, Mismatch, Outcome},
 };
 use std::net::SocketAddr;
 
@@ -323,9 +324,13 @@ fn a_session_whose_time_is_over_ends_whatever_is_asked() {
 fn the_outcome_of_the_commit_makes_the_answer() {
     let conflict = Answer::reject(Reason::OwnershipConflict, None);
     let cases = [
-        (Outcome::Lost, conflict, Some(Class::Security)),
+        (Outcome::Lost(Mismatch::Row), conflict, Some(Class::Security)),
         (Outcome::Fenced, conflict, Some(Class::Security)),
-        (Outcome::Unavailable, Answer::reject(Reason::StoreUnavailable, None), Some(Class::Policy)),
+        (
+            Outcome::Unavailable(Fault::Unreachable),
+            Answer::reject(Reason::StoreUnavailable, None),
+            Some(Class::Policy),
+        ),
         // Nothing that could turn out to be false.
         (Outcome::Unknown, Answer::Pending, None),
     ];
@@ -379,7 +384,7 @@ fn of_two_nodes_that_take_one_reattach_one_wins() {
     let (first, second) = (decide(&mut cluster), decide(&mut cluster));
     assert_eq!(first.0.record(), second.0.record(), "one version, one record");
     let won = asker.read(&first.1.settle(Outcome::Won));
-    let lost = asker.read(&second.1.settle(Outcome::Lost));
+    let lost = asker.read(&second.1.settle(Outcome::Lost(Mismatch::Row)));
     assert!(matches!(won, Answer::Ack(_)));
     assert_eq!(lost, Answer::reject(Reason::OwnershipConflict, None));
 }
