@@ -159,3 +159,12 @@ fn a_node_takes_the_requests_and_makes_the_challenge() {
         assert!(matches!(examined, Examined::Proven(_)), "{name}: {examined:?}");
     }
 }
+
+#[test]
+fn the_documentation_lists_every_reason() {
+    let text = include_str!("../../../docs/control-protocol.md");
+    for reason in Reason::ALL {
+        let row = format!("| {} | {reason} |", reason.code());
+        assert!(text.contains(&row), "{row}");
+    }
+}
