@@ -1,0 +1,74 @@
+//! Why a daemon could not start.
+
+use crate::{
+    api::ServerError,
+    dataplane::{
+        ClockError, LoadError, attach::AttachError, egress::EgressError, pinned::PinnedMapError,
+        services::Clash,
+    },
+    neighbours::UnknownInterface,
+    node::StateError,
+    takeover::LookError,
+};
+use ownership::placement::PlanError;
+use std::io;
+use thiserror::Error;
+
+/// Why the daemon could not start.
+///
+/// Nothing is left in the kernel then but the links that it took over from an earlier daemon: they
+/// go on forwarding.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// About the node's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// About what an earlier daemon left.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// About the maps' pins.
+    #[error(transparent)]
+    Pins(#[from] PinnedMapError),
+    /// Nothing can stay without pins.
+    #[error("--stay needs pins: set pins.enabled = true, or leave it out")]
+    StayWithoutPins,
+    /// About links or nodes that changed.
+    #[error("publishing links and nodes failed")]
+    Publish(#[source] io::Error),
+    /// About the boot's id.
+    #[error("reading the id of this boot failed")]
+    Boot(#[source] io::Error),
+    /// About the kernel's interfaces, routes and neighbours.
+    #[error("asking the kernel for its interfaces and routes failed")]
+    Netlink(#[from] crate::neighbours::Error),
+    /// No such interface.
+    #[error(transparent)]
+    Interface(#[from] UnknownInterface),
+    /// An interface without Ethernet.
+    #[error("interface {0} has no MAC address: the data plane works on Ethernet")]
+    NoMac(String),
+    /// About the programs.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// About an interface.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// About the fence at egress.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// About the services.
+    #[error(transparent)]
+    Services(#[from] Clash),
+    /// About the placement.
+    #[error("planning the placement failed")]
+    Placement(#[from] PlanError),
+    /// About time.
+    #[error("reading the kernel's clock failed")]
+    Clock(#[from] ClockError),
+    /// About the program's log.
+    #[error("the program's log cannot be read")]
+    Log(#[from] aya_log::Error),
+    /// About the socket.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}

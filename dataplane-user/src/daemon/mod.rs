@@ -1,0 +1,165 @@
+//! The daemon of one node: from its configuration to a running data plane, and back.
+
+mod attach;
+mod error;
+mod next_hops;
+mod start;
+mod tables;
+
+pub use error::StartError;
+
+use crate::{
+    api::Server,
+    config::Config,
+    neighbours::{NextHopChange, NextHops},
+    node::{Node, StateFolder, end_holds, lock},
+    pins,
+};
+use ownership::NodeIndex;
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+
+use attach::detach;
+use next_hops::{Links, follow};
+use tables::{forget, remove};
+
+/// How often the programs' events are read.
+const EVENTS: Duration = Duration::from_millis(100);
+
+/// How long a next hop that an earlier daemon knew is believed while it is not found anew.
+const BELIEF: Duration = Duration::from_secs(5);
+
+/// Netlink failed, so the way to other nodes is followed no longer.
+#[derive(Debug, Error)]
+#[error(
+    "the kernel's routes and neighbours are followed no longer; what is pinned goes on forwarding \
+     as it was: start the daemon again"
+)]
+pub struct LostTrack(#[source] Option<crate::neighbours::Error>);
+
+/// How a daemon is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The program logs the verdict of every packet, at level "debug": for a test network, not under
+    /// load.
+    pub log_packets: bool,
+    /// It starts with new tables and in a new epoch, whatever an earlier daemon left.
+    pub fresh: bool,
+    /// When it ends, all that is pinned stays, and the lease runs on: for a successor.
+    pub stay: bool,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    config: Config,
+    options: Options,
+    node: Arc<Mutex<Node>>,
+    links: Links,
+    next_hops: NextHops,
+    new_links: JoinHandle<()>,
+    /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
+    believed: BTreeSet<NodeIndex>,
+    _server: Server,
+    state: StateFolder,
+}
+
+impl Daemon {
+    /// Keeps the fence open and the next hops right until `stop` is ready; then shuts the fence
+    /// and takes everything out of the kernel, or with [`Options::stay`] leaves everything there.
+    ///
+    /// # Errors
+    /// When netlink fails. Then everything stays as it is: pinned programs go on forwarding for the
+    /// next daemon to take over, and the fence shuts at its deadline.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LostTrack> {
+        let mut stop_now = std::pin::pin!(stop);
+        let mut doubt = std::pin::pin!(tokio::time::sleep(BELIEF));
+        let mut renew = tokio::time::interval(self.config.fence.renew);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut events = tokio::time::interval(EVENTS);
+        events.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop_now => break,
+                _ = renew.tick() => lock(&self.node).renew(),
+                _ = events.tick() => collect_events(&self.node),
+                () = &mut doubt, if !self.believed.is_empty() => {
+                    for node in std::mem::take(&mut self.believed) {
+                        let lost = NextHopChange { node, next_hop: None };
+                        follow(&mut lock(&self.node), &self.links, lost);
+                    }
+                }
+                change = self.next_hops.changed() => match change {
+                    Some(change) => {
+                        self.believed.remove(&change.node);
+                        follow(&mut lock(&self.node), &self.links, change);
+                    }
+                    None => {
+                        lock(&self.node).abandon_capture();
+                        self.end_holds().await;
+                        return Err(LostTrack(self.next_hops.stop().await.err()));
+                    }
+                },
+            }
+        }
+        self.new_links.abort();
+        lock(&self.node).abandon_capture();
+        self.end_holds().await;
+        if self.options.stay {
+            // The whole lease for the successor.
+            lock(&self.node).renew();
+            tracing::info!("stopping; program, tables and lease stay for the next daemon");
+            self.next_hops.leave();
+            return Ok(());
+        }
+        tracing::info!("stopping");
+        {
+            let mut node = lock(&self.node);
+            node.shut();
+            detach(std::mem::take(&mut node.attached));
+            node.egress.detach(true);
+            if let Some(folder) = node.dataplane.map_folder() {
+                remove(folder);
+            }
+        }
+        forget(&self.state);
+        pins::tidy(&self.config);
+        self::stop(self.next_hops).await;
+        Ok(())
+    }
+
+    /// Nothing that is held is lost with the daemon's memory; the lease is renewed meanwhile.
+    async fn end_holds(&self) {
+        let node = Arc::clone(&self.node);
+        let mut over = tokio::task::spawn_blocking(move || end_holds(&node));
+        let mut renew = tokio::time::interval(self.config.fence.renew);
+        loop {
+            tokio::select! {
+                ended = &mut over => return ended.unwrap_or_else(|panic| {
+                    tracing::error!(%panic, "releasing what is held failed");
+                }),
+                _ = renew.tick() => lock(&self.node).renew(),
+            }
+        }
+    }
+}
+
+fn collect_events(node: &Mutex<Node>) {
+    let mut node = lock(node);
+    node.expire_capture();
+    if let Err(error) = node.collect_events() {
+        tracing::warn!(%error, "what was refused cannot be told");
+    }
+}
+
+async fn stop(next_hops: NextHops) {
+    if let Err(error) = next_hops.stop().await {
+        tracing::warn!(%error, "the kernel goes on managing neighbours for us");
+    }
+}

@@ -1,0 +1,272 @@
+//! Starting: load the data plane or take over an earlier daemon's, open the fence, attach, listen.
+
+use super::{
+    Daemon, Options, StartError,
+    attach::{attach, detach, is_left_attached},
+    next_hops::{Links, believe, learn, link_rows},
+    stop,
+    tables::{Loaded, Made, forget, load_or_adopt, retire_folders},
+};
+use crate::{
+    api::Server,
+    config::{self, Config},
+    dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
+    egress::follow as follow_links,
+    hold::{self, Bounds},
+    neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
+    node::{Incarnation, Node, Parts, Peer, Registry, StateFolder, answer, lock, release_all},
+    preflight,
+    takeover::{self, Start},
+};
+use dataplane_ebpf::node::LinkRow;
+use ownership::{Epoch, SessionId};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+impl Daemon {
+    /// Loads the data plane or takes over that of an earlier daemon, opens the fence, attaches the
+    /// program and listens. Needs root, and a tokio runtime on a thread in the node's network
+    /// namespace.
+    pub async fn start(config: Config, options: Options) -> Result<Self, StartError> {
+        if options.stay && !config.pins.enabled {
+            return Err(StartError::StayWithoutPins);
+        }
+        let new_links = LinkChanges::open()?;
+        let interfaces = Interfaces::read().await?;
+        let rows = link_rows(&config, &interfaces)?;
+        // What needs privileges comes first, so that whoever lacks them reads of that. The lock
+        // comes before anything that an earlier daemon left is looked at.
+        Dataplane::check()?;
+        let state = StateFolder::open(&config.state.path, &config.node)?;
+        // Nobody is to be answered before the node is ready, though.
+        Server::check(&config.api.socket)?;
+        let load = load_options(&config, options.log_packets);
+        let start = takeover::look(&config, &state, &load, options.fresh)?;
+        let mut made = Made(None);
+        if let Start::New { folder, over_another } = &start {
+            made.0.clone_from(folder);
+            if *over_another {
+                tracing::warn!("the sessions of the daemon before this one end with its epoch");
+            }
+        }
+        let Loaded { dataplane, epoch, sessions, held } =
+            load_or_adopt(&config, load, &state, &start)?;
+        let (mut node, links) = build(&config, dataplane, &rows, epoch, sessions)?;
+        if options.log_packets {
+            node.dataplane.follow_log()?;
+        }
+        node.warnings = preflight::warnings(&config, &interfaces).await;
+        let gaps = node.dataplane.losses.gaps.iter();
+        node.warnings.extend(gaps.map(|gap| format!("not counted among what is lost: {gap}")));
+        for warning in &node.warnings {
+            tracing::warn!("{warning}");
+        }
+        let held = start_keeper(&mut node, &config, &held);
+        node.renew();
+        let others = config.nodes.iter().filter(|node| node.name != config.node);
+        let targets = Targets {
+            nodes: others.map(|node| (node.index, node.address)).collect(),
+            underlay: links.keys().copied().collect(),
+        };
+        let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
+        let mut believed = believe(&mut node, &links);
+        learn(&mut node, &links, &mut next_hops, &mut believed).await;
+        let name = node.name.clone();
+        match open(node, &config, &interfaces, &links, &state, &start) {
+            Ok((node, server)) => {
+                made.0 = None;
+                let is_adopted = matches!(start, Start::Adopt { .. });
+                let socket = config.api.socket.display();
+                tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
+                if held > 0 {
+                    let node = Arc::clone(&node);
+                    tokio::task::spawn_blocking(move || {
+                        release_all(&node, "an earlier daemon held them");
+                    });
+                }
+                let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
+                Ok(Self {
+                    config,
+                    options,
+                    node,
+                    links,
+                    next_hops,
+                    new_links,
+                    believed,
+                    _server: server,
+                    state,
+                })
+            }
+            Err(error) => {
+                // What was recorded holds for whoever comes next, if its program is attached.
+                if is_left_attached(&config) {
+                    made.0 = None;
+                } else if made.0.is_some() {
+                    forget(&state);
+                }
+                stop(next_hops).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Attaches the program and listens; on an error the node is as it was before.
+fn open(
+    mut node: Node,
+    config: &Config,
+    interfaces: &Interfaces,
+    links: &Links,
+    state: &StateFolder,
+    start: &Start,
+) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
+    // A successor relies on the record as soon as anything is attached.
+    record(&node, config, state)?;
+    if let Err(error) = attach(&mut node, config, interfaces) {
+        give_up(&mut node, start);
+        return Err(error);
+    }
+    retire_folders(config, node.dataplane.map_folder());
+    let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
+    if let Err(error) = node.dataplane.forget_links_but(&keep) {
+        tracing::warn!(%error, "links of before are not forgotten yet");
+    }
+    let node = Arc::new(Mutex::new(node));
+    let handler = Arc::clone(&node);
+    let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
+        answer(&handler, &request, fd.as_ref())
+    });
+    match server {
+        Ok(server) => Ok((node, server)),
+        Err(error) => {
+            give_up(&mut lock(&node), start);
+            Err(error.into())
+        }
+    }
+}
+
+/// Records this incarnation, if its tables are pinned.
+fn record(node: &Node, config: &Config, state: &StateFolder) -> Result<(), StartError> {
+    let Some(folder) = node.dataplane.map_folder() else {
+        return Ok(());
+    };
+    let (index, revision) = (config.this_node().index, config.revision.get());
+    let maps = node.dataplane.map_ids()?;
+    let incarnation = Incarnation::new(index, node.fence.epoch(), revision, folder.path(), maps);
+    state.record(&incarnation.map_err(StartError::Boot)?)?;
+    Ok(())
+}
+
+/// Starts the keeper of held packets; how many sessions an earlier daemon held. Without a keeper the
+/// node works, but holds nothing.
+fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) -> usize {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let config::Hold { per_session, total, pace, .. } = config.hold;
+    let options = hold::Options {
+        bounds: Bounds { per_session: bytes(per_session), total: bytes(total) },
+        pace,
+        underlay: config.this_node().address,
+        services: config.services(),
+    };
+    match node.start_keeper(&options, held) {
+        Ok(0) => 0,
+        Ok(sessions) => {
+            tracing::warn!(
+                sessions,
+                "an earlier daemon held sessions: they are released here, with what is in the ring; \
+                 what it had taken out of the ring is lost"
+            );
+            sessions
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let causes = std::iter::successors(Some(error), |error| error.source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            let mut warning = format!("sessions cannot be held: {}", causes.join(": "));
+            if !held.is_empty() {
+                let sessions = held.len();
+                warning += &format!("; what waited of {sessions} that were held is lost");
+            }
+            tracing::warn!("{warning}");
+            node.warnings.push(warning);
+            0
+        }
+    }
+}
+
+fn load_options(config: &Config, log_packets: bool) -> LoadOptions {
+    LoadOptions {
+        object: Object::Daemon,
+        sessions: config.sessions.capacity,
+        cpus: config.sessions.cpus.clone(),
+        queue: config.sessions.queue,
+        bindings: config.services.iter().any(|service| service.enforces_binding),
+        hold_ring: config.hold.ring,
+        log_packets,
+    }
+}
+
+fn build(
+    config: &Config,
+    mut dataplane: Dataplane,
+    rows: &[LinkRow],
+    epoch: Epoch,
+    sessions: Registry,
+) -> Result<(Node, Links), StartError> {
+    let this = config.this_node();
+    let services = config.services();
+    let numbers = dataplane.publish_links(rows).map_err(StartError::Publish)?;
+    let names = config.interfaces.iter().map(|interface| interface.name.clone());
+    let links: Links =
+        rows.iter().map(|row| row.ifindex).zip(numbers.into_iter().zip(names)).collect();
+    let others = config.nodes.iter().filter(|node| node.name != config.node).map(|node| {
+        let allowed = links
+            .iter()
+            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name));
+        (node.index, (node.address, allowed.map(|(ifindex, _)| *ifindex).collect()))
+    });
+    let others = others.collect();
+    dataplane.publish_nodes(&others).map_err(StartError::Publish)?;
+    let fence = &config.fence;
+    let jiffies = dataplane.jiffies()?;
+    let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, jiffies);
+    let peers = config.nodes.iter().map(|node| Peer {
+        name: node.name.clone(),
+        index: node.index,
+        address: node.address,
+        hop: None,
+    });
+    let parts = Parts {
+        name: config.node.clone(),
+        index: this.index,
+        dataplane,
+        fence,
+        jiffies,
+        peers: peers.collect(),
+        services,
+        cpus: config.sessions.cpus.clone(),
+        sessions,
+    };
+    let mut node = Node::new(parts, &config.placement()?);
+    let ended = node.end_moved();
+    if ended > 0 {
+        tracing::warn!(
+            ended,
+            "sessions have ended: the placement gives their slots to other nodes"
+        );
+    }
+    Ok((node, links))
+}
+
+/// After a failed start: takes away what it attached, and leaves what forwarded before it; and in an
+/// epoch that it did not begin, the lease.
+fn give_up(node: &mut Node, start: &Start) {
+    if let Start::New { .. } = start {
+        node.shut();
+    }
+    let attached = std::mem::take(&mut node.attached);
+    detach(attached.into_iter().filter(|attached| !attached.is_adopted));
+    node.egress.detach(false);
+}
