@@ -7,7 +7,7 @@
 use crate::{
     node::Address,
     parse::Datagram,
-    verdict::{ADMISSION_SLOTS, Admission, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
+    verdict::{ADMISSION_SLOTS, Admission, Class, EGRESS_SLOTS, Egress, VERDICT_SLOTS, Verdict},
     wire_id::Key,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -122,26 +122,6 @@ impl Reason {
             Self::Verdict(verdict) => verdict.class(),
             Self::Admission(admission) => admission.class(),
             Self::Egress(egress) => egress.class(),
-        }
-    }
-}
-
-/// How grave a refusal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Somebody pretends to be a node or another client, or knows what contradicts this node's
-    /// ownership.
-    Security,
-    /// The rules refuse it: nothing is wrong with the node.
-    Policy,
-}
-
-impl Class {
-    /// The name that the ownership model gives such events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Security => "SECURITY_EVENT",
-            Self::Policy => "POLICY_EVENT",
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What became of a packet: one verdict each, counted per CPU and service.
 
-use crate::event::Class;
-
 macro_rules! verdicts {
     ($(#[$meta:meta])* $name:ident, $count:ident { $($(#[doc = $doc:literal])+ $variant:ident = $value:literal => $text:literal,)+ }) => {
         $(#[$meta])*
@@ -219,6 +217,26 @@ Egress, EGRESS_SLOTS {
     /// The program's own tables are not filled yet: dropped.
     NotReady = 10 => "not-ready",
 }
+}
+
+/// How grave a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Somebody pretends to be a node or another client, or knows what contradicts this node's
+    /// ownership.
+    Security,
+    /// The rules refuse it: nothing is wrong with the node.
+    Policy,
+}
+
+impl Class {
+    /// The name that the ownership model gives such events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Security => "SECURITY_EVENT",
+            Self::Policy => "POLICY_EVENT",
+        }
+    }
 }
 
 impl Egress {

@@ -1,7 +1,8 @@
 //! The XDP program that stands in for `jumpgate` while a session's packets are captured.
 
 use crate::{
-    ingress::{act, frame, log, pass},
+    context::frame,
+    ingress::{act, log, pass},
     maps::Maps,
 };
 use aya_ebpf::{

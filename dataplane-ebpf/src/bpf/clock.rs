@@ -1,7 +1,7 @@
 //! A program that is never attached: userspace runs it to learn the time in jiffies, which the
 //! kernel shows it nowhere else.
 
-use crate::ingress::frame_mut;
+use crate::context::frame_mut;
 use aya_ebpf::{
     bindings::xdp_action,
     helpers::{bpf_jiffies64, bpf_ktime_get_ns, generated::bpf_ktime_get_boot_ns},

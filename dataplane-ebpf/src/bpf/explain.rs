@@ -1,6 +1,6 @@
 //! A program that is never attached: the daemon runs it to learn what would become of a packet.
 
-use crate::{ingress::frame, maps::Maps};
+use crate::{context::frame, maps::Maps};
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     macros::{map, xdp},

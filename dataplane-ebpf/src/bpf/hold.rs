@@ -1,6 +1,6 @@
 //! Keeping a packet of a session on its way: a copy into the hold ring.
 
-use crate::{ingress::frame, maps::HOLD};
+use crate::{context::frame, maps::HOLD};
 use aya_ebpf::{
     EbpfContext, bindings::BPF_RB_NO_WAKEUP, helpers::generated::bpf_xdp_load_bytes,
     programs::XdpContext,

@@ -1,19 +1,16 @@
 //! The XDP program.
 
 use crate::{
+    context::{frame, frame_mut, move_head},
     events::tell,
     hold::hold,
     maps::{Maps, count_verdict, redirect_to_cpu, redirect_to_xsk},
     too_big,
 };
-use aya_ebpf::{
-    EbpfContext, bindings::xdp_action, helpers::bpf_redirect,
-    helpers::generated::bpf_xdp_adjust_head, macros::xdp, programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use dataplane_ebpf::{
     encap::{Forward, decapsulate, decapsulation_delta, mac_addresses},
     event::{Evidence, Reason},
-    frame::{Frame, FrameMut},
     parse::Datagram,
     route::{Action, Arrival, Decision, NO_CPU},
     verdict::Verdict,
@@ -142,28 +139,4 @@ fn send(
     }
     // SAFETY: takes numbers only.
     Ok(unsafe { bpf_redirect(plan.ifindex(), 0) } as u32)
-}
-
-/// Moves the head of the frame: every pointer into it is void.
-#[inline(always)]
-pub fn move_head(ctx: &XdpContext, delta: i32) -> Result<(), Verdict> {
-    // SAFETY: the context is the one the kernel called the program with.
-    match unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delta) } {
-        0 => Ok(()),
-        _ => Err(Verdict::NoHeadroom),
-    }
-}
-
-/// The frame as it is now: every move of its head makes earlier ones void.
-#[inline(always)]
-pub fn frame(ctx: &XdpContext) -> Frame<'_> {
-    // SAFETY: the kernel lends the packet to the program for as long as it runs.
-    unsafe { Frame::from_raw(ctx.data(), ctx.data_end()) }
-}
-
-/// The frame as it is now, for writing.
-#[inline(always)]
-pub fn frame_mut(ctx: &XdpContext) -> FrameMut<'_> {
-    // SAFETY: as for `frame`, and no other reference into the packet is in use.
-    unsafe { FrameMut::from_raw(ctx.data(), ctx.data_end()) }
 }

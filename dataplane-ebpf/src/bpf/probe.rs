@@ -2,7 +2,8 @@
 //! the daemon's object.
 
 use crate::{
-    ingress::{frame, frame_mut, move_head, steer},
+    context::{frame, frame_mut, move_head},
+    ingress::steer,
     maps::Maps,
 };
 use aya_ebpf::{

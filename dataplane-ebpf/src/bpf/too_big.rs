@@ -1,7 +1,7 @@
 //! Answers to packets that would not fit.
 
 use crate::{
-    ingress::{frame, frame_mut, move_head},
+    context::{frame, frame_mut, move_head},
     maps::Maps,
 };
 use aya_ebpf::{

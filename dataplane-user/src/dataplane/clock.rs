@@ -1,6 +1,9 @@
 //! Clocks: the lease's exact one, and the kernel's jiffies that XDP can read for free.
 
+use super::{Dataplane, xdp};
+use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use std::{io, time::Duration};
+use thiserror::Error;
 
 /// How late jiffies may be, in ticks: one for the tick itself, five when the CPU that keeps time
 /// stalls.
@@ -69,6 +72,53 @@ impl Jiffies {
             return 0;
         };
         self.jiffies + (ahead.as_nanos() / self.tick.as_nanos()) as u64
+    }
+}
+
+/// Why the kernel's time could not be read.
+#[derive(Debug, Error)]
+pub enum ClockError {
+    /// Running the clock program failed.
+    #[error("running the clock program failed")]
+    Program(#[from] ProgramError),
+    /// The clock program found no room for its answer.
+    #[error("the clock program refused its packet")]
+    Refused,
+    /// The tick's length is not known.
+    #[error("reading the length of a tick failed")]
+    Tick(#[source] io::Error),
+}
+
+impl Dataplane {
+    /// Reads jiffies and the clock they follow.
+    pub fn jiffies(&mut self) -> Result<Jiffies, ClockError> {
+        let tick = tick().map_err(ClockError::Tick)?;
+        // The least late of several, as one reading may fall into a stall.
+        let mut best: Option<Jiffies> = None;
+        for _ in 0..4 {
+            let [jiffies, monotonic, _] = self.clocks()?;
+            let reading = Jiffies { jiffies, monotonic: Duration::from_nanos(monotonic), tick };
+            if best.is_none_or(|best| reading.is_less_late_than(&best)) {
+                best = Some(reading);
+            }
+        }
+        Ok(best.expect("four readings"))
+    }
+
+    /// Jiffies, CLOCK_MONOTONIC and CLOCK_BOOTTIME as a program sees them in one moment.
+    fn clocks(&mut self) -> Result<[u64; 3], ClockError> {
+        let mut out = [0; 64];
+        let program = xdp(&mut self.ebpf, "clock")?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&[0; 64]),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })?;
+        if result.return_value != 2 {
+            return Err(ClockError::Refused);
+        }
+        let word = |at: usize| u64::from_ne_bytes(out[at..at + 8].try_into().expect("8 bytes"));
+        Ok([word(0), word(8), word(16)])
     }
 }
 

@@ -45,8 +45,8 @@ impl EventRing {
     /// The ring of an object; `is_new` if nobody has told anything before.
     pub(super) fn of_maps(ebpf: &mut Ebpf, is_new: bool) -> Result<Self, MapError> {
         let mut events = Self {
-            ring: RingBuf::try_from(super::take_map(ebpf, "EVENTS")?)?,
-            budgets: PerCpuArray::try_from(super::take_map(ebpf, "EVENT_BUDGETS")?)?,
+            ring: RingBuf::try_from(super::load::take_map(ebpf, "EVENTS")?)?,
+            budgets: PerCpuArray::try_from(super::load::take_map(ebpf, "EVENT_BUDGETS")?)?,
             known: HashMap::new(),
             is_new,
         };

@@ -11,8 +11,9 @@ use crate::{
     },
 };
 use dataplane_ebpf::{
-    event::{Class, Event, Reason},
+    event::{Event, Reason},
     node::Address,
+    verdict::Class,
 };
 use std::{
     collections::{BTreeMap, VecDeque},

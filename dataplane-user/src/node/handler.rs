@@ -3,11 +3,12 @@
 use super::{
     Node, Refusal,
     holds::{hold_sessions, release_sessions},
+    lock,
 };
 use crate::api::{Answer, Request, Response};
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, MutexGuard},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -49,12 +50,6 @@ pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> An
 
 fn refused(refusal: Refusal) -> Answer {
     Response::Error(refusal.to_string()).into()
-}
-
-/// Locks a node. A request that panicked has left it in a state that nobody knows: then the daemon
-/// ends, and the fence shuts at its deadline.
-pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
-    node.lock().expect("no request has panicked")
 }
 
 impl Node {

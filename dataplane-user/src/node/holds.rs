@@ -2,7 +2,7 @@
 //!
 //! Whoever waits here has not locked the node: only for moments in between.
 
-use super::{Node, Refusal, handler::lock, ids::parse_session, ids::unhex};
+use super::{Node, Refusal, ids::parse_session, ids::unhex, lock};
 use crate::{
     api::{HOLD_AT_ONCE, HeldSessions},
     dataplane::Dataplane,

@@ -16,7 +16,7 @@ mod report;
 mod state_folder;
 mod xsk;
 
-pub use handler::{answer, lock};
+pub use handler::answer;
 pub use holds::{end_holds, release_all};
 pub use incarnation::{Incarnation, Recorded, boot_id};
 pub use recovery::{Recovered, recover};
@@ -52,6 +52,7 @@ use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
+    sync::{Mutex, MutexGuard},
 };
 
 /// How often an id is drawn anew when its key is taken: a second time is a matter of 2^-40.
@@ -124,6 +125,12 @@ pub struct Parts {
     pub cpus: Vec<u32>,
     /// Its sessions, which its table holds already.
     pub sessions: Registry,
+}
+
+/// Locks a node. A request that panicked has left it in a state that nobody knows: then the daemon
+/// ends, and the fence shuts at its deadline.
+pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
+    node.lock().expect("no request has panicked")
 }
 
 impl Node {
