@@ -1,17 +1,19 @@
 //! The last check before an application: what the socket selector decides at the end of a CPU
 //! queue, by the exact clock.
 //!
-//! A packet may have waited in the queue while the lease ran out or the session moved. So the
-//! selector asks the same tables again. "Delivered" means: passed here.
+//! A packet may have waited in the queue, or been held, while the lease ran out, the session moved or
+//! its client attached from elsewhere. So the selector asks the same tables again. "Delivered" means:
+//! passed here.
 
 use crate::{
+    binding::{Binding, NotClient, check_sender},
     dissect::{Dissected, Payload, dissect},
     frame::Frame,
     local::LocalRow,
     marker::is_marker,
     node::Address,
     parse::UDP,
-    service::{ServiceRow, kind},
+    service::{ServiceRow, flag, kind},
     table::{Entry, Place},
     tables::{Lookup, Tables, find_service, lookup},
     verdict::Admission,
@@ -97,7 +99,7 @@ fn admit_key<T: Tables>(
     }
     if slot.has_rows() {
         match lookup(tables, key.hash, identity.bucket_bits) {
-            Lookup::Hit { bits, .. } => {
+            Lookup::Hit { bits, detail, generation } => {
                 // What is held now may have been sent here before: it waited in the queue, and
                 // is the application's as long as the session is ours.
                 let Some(Place::Local { cpu } | Place::Hold { cpu, ours: true }) =
@@ -107,6 +109,11 @@ fn admit_key<T: Tables>(
                 };
                 if Entry::epoch_of(bits) != fence.epoch() {
                     return service.drop(Admission::NotOwner);
+                }
+                if service.flags & flag::ENFORCE_BINDING != 0
+                    && let Some(refused) = arrived.check_binding(detail, generation, tables)
+                {
+                    return service.drop(refused);
                 }
                 let right = arrived.cpu == cpu as u32;
                 let admission = if right { Admission::Delivered } else { Admission::WrongCpu };
@@ -120,6 +127,27 @@ fn admit_key<T: Tables>(
         return service.drop(Admission::NotOwner);
     }
     service.pass(Admission::DeliveredNew, arrived.cpu)
+}
+
+impl Arrived<'_, '_> {
+    /// Why the sender is not the session's client.
+    #[inline(always)]
+    fn check_binding<T: Tables>(
+        &self,
+        detail: u32,
+        generation: u16,
+        tables: &T,
+    ) -> Option<Admission> {
+        let Some(port) = self.frame.read::<u16>(0) else {
+            return Some(Admission::NoWireId);
+        };
+        match check_sender(tables, detail, generation, Binding { address: self.source, port }) {
+            Ok(()) => None,
+            Err(NotClient::Nobody) => Some(Admission::Unbound),
+            Err(NotClient::Other) => Some(Admission::TransportOld),
+            Err(NotClient::Torn) => Some(Admission::NotOwner),
+        }
+    }
 }
 
 impl Admit {

@@ -10,6 +10,7 @@
 
 use crate::{
     node::Address,
+    tables::Tables,
     word::{MapWord, Word},
 };
 use xxhash_rust::xxh64::xxh64;
@@ -112,6 +113,34 @@ impl<W: Word> BindingRow<W> {
             word.store(part << (64 - PART_BITS) | tail);
         }
         change == CHANGE_MAX
+    }
+}
+
+/// Why a packet's sender is not its session's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotClient {
+    /// The session is bound to nobody.
+    Nobody,
+    /// It is bound to somebody else.
+    Other,
+    /// Its binding was being replaced while it was read, or has never been written.
+    Torn,
+}
+
+/// Compares a packet's sender with the client that the session in a way, in this generation of it,
+/// is bound to.
+#[inline(always)]
+pub fn check_sender<T: Tables>(
+    tables: &T,
+    detail: u32,
+    generation: u16,
+    sender: Binding,
+) -> Result<(), NotClient> {
+    match tables.binding(detail).and_then(|row| row.get(generation)) {
+        Some(binding) if binding == sender => Ok(()),
+        Some(Binding::NONE) => Err(NotClient::Nobody),
+        Some(_) => Err(NotClient::Other),
+        None => Err(NotClient::Torn),
     }
 }
 

@@ -155,7 +155,8 @@ Admission, ADMISSION_SLOTS {
     WrongCpu = 2 => "wrong-cpu",
     /// Came out of the queue after the lease's deadline, by the exact clock: dropped.
     Late = 3 => "late",
-    /// The session is no longer this node's, or its entry is of an earlier epoch: dropped.
+    /// The session is no longer this node's, its entry is of an earlier epoch, or that or its binding
+    /// was being replaced: dropped.
     NotOwner = 4 => "not-owner",
     /// No wire id could be read: dropped.
     NoWireId = 5 => "no-wire-id",
@@ -169,6 +170,10 @@ Admission, ADMISSION_SLOTS {
     BadChecksum = 9 => "bad-checksum",
     /// A marker of the daemon, which shows that what was in the queue before it has been read.
     Marker = 10 => "marker",
+    /// From another address or port than the one that its session is bound to by now: dropped.
+    TransportOld = 11 => "transport-old",
+    /// Its session is bound to no client by now: dropped.
+    Unbound = 12 => "unbound",
 }
 }
 
@@ -260,7 +265,10 @@ impl Admission {
 
     /// How grave a drop is.
     pub const fn class(self) -> Class {
-        Class::Policy
+        match self {
+            Self::TransportOld => Class::Security,
+            _ => Class::Policy,
+        }
     }
 }
 

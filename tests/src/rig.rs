@@ -45,6 +45,21 @@ pub fn index(node: &Node) -> Result<NodeIndex> {
     Ok(NodeIndex::new(u16::from(node.index()) + 1)?)
 }
 
+/// A rig's service: of the native protocol, with sockets, for whoever sends.
+pub fn service(cluster: &Cluster, node: &Node, address: SocketAddr) -> Service {
+    Service {
+        index: 1,
+        name: "rig".to_owned(),
+        address,
+        control_port: None,
+        limits: Limits::default(),
+        protocol: Protocol::Native,
+        delivery: Delivery::Socket,
+        enforces_binding: false,
+        cluster_seed: Config::of(cluster, node, &[]).cluster.hash_seed,
+    }
+}
+
 impl Rig {
     /// Sets a node up, in an epoch and with a placement of its own.
     pub fn new(
@@ -54,36 +69,25 @@ impl Rig {
         placement: &Placement,
         epoch: u32,
     ) -> Result<Self> {
-        Self::delivering(Delivery::Socket, cluster, node, address, placement, epoch)
+        Self::serving(service(cluster, node, address), cluster, node, placement, epoch)
     }
 
-    /// The same with a way of delivery.
-    pub fn delivering(
-        delivery: Delivery,
+    /// The same with another service, which is much like [`service`].
+    pub fn serving(
+        service: Service,
         cluster: &Cluster,
         node: &Node,
-        address: SocketAddr,
         placement: &Placement,
         epoch: u32,
     ) -> Result<Self> {
-        let service = Service {
-            index: 1,
-            name: "rig".to_owned(),
-            address,
-            control_port: None,
-            limits: Limits::default(),
-            protocol: Protocol::Native,
-            delivery,
-            enforces_binding: false,
-            cluster_seed: Config::of(cluster, node, &[]).cluster.hash_seed,
-        };
+        let address = service.address;
         let mut dataplane = Dataplane::load(LoadOptions {
             object: Object::Daemon,
             sessions: 1000,
             cpus: (0..CPUS).collect(),
             queue: 2048,
             hold_ring: 1 << 20,
-            bindings: false,
+            bindings: service.enforces_binding,
             log_packets: false,
         })?;
         let underlay = cluster.underlay_address(node);

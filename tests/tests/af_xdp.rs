@@ -16,9 +16,9 @@ use dataplane_user::af_xdp::{
     OpenError, Options, Path as Route, Port, PortError, SendError, Speaker,
 };
 use dataplane_user::api::{Answer, Client as Api, Request, Response, Server, XskPlace};
-use dataplane_user::dataplane::services::Delivery;
+use dataplane_user::dataplane::services::{Delivery, Service};
 use jumpgate_tests::address::Family;
-use jumpgate_tests::config::{Config, Service};
+use jumpgate_tests::config::{self, Config};
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet;
 use jumpgate_tests::forged::{Forger, datagram, wrap};
@@ -44,7 +44,7 @@ fn config(cluster: &Cluster, node: &Node) -> Config {
     for service in &mut config.services {
         service.deliver = Some("af_xdp");
     }
-    config.services.push(Service::native("plain", cluster.vip(Family::V4), PLAIN));
+    config.services.push(config::Service::native("plain", cluster.vip(Family::V4), PLAIN));
     config
 }
 
@@ -359,12 +359,18 @@ struct Scene {
 
 impl Scene {
     fn new(family: Family) -> Result<Self> {
+        Self::with_bindings(family, false)
+    }
+
+    fn with_bindings(family: Family, enforces_binding: bool) -> Result<Self> {
         let cluster = Cluster::builder().nodes(2).underlay(family).build()?;
         cluster.route_vips_to(&[0])?;
         let node = &cluster.nodes()[0];
         let server = SocketAddr::new(cluster.vip(family), PORT);
         let placement = Placement::all_to(rig::index(node)?);
-        let mut rig = Rig::delivering(Delivery::AfXdp, &cluster, node, server, &placement, 7)?;
+        let service = rig::service(&cluster, node, server);
+        let service = Service { delivery: Delivery::AfXdp, enforces_binding, ..service };
+        let mut rig = Rig::serving(service, &cluster, node, &placement, 7)?;
         rig.arm(HOUR, HOUR);
         let options = Options { frames: 64, ..Options::new("eth0", 0) };
         let mut port = node.namespace().run(|| Port::bind(&options))?;
@@ -418,7 +424,8 @@ impl Scene {
 
 fn lend_tables(cluster: &Cluster, rig: &Rig, port: &mut Port) -> Result<()> {
     let path = cluster.scratch().join("tables.sock");
-    let place = XskPlace { schema: SCHEMA, services: [(1, "rig".to_owned())].into() };
+    let bindings = rig.service.enforces_binding;
+    let place = XskPlace { schema: SCHEMA, services: [(1, "rig".to_owned())].into(), bindings };
     let answer = Answer { response: Response::Xsk(place), fds: rig.dataplane.xsk_tables()? };
     let answer = Mutex::new(Some(answer));
     let _server = Server::start(&path, 0o600, move |_, _| {
@@ -519,6 +526,32 @@ fn a_session_that_went_elsewhere_is_neither_handed_out_nor_answered() -> Result<
     ensure!(got.speaker == Speaker::Slot(key) && scene.send(&got, 7)?.is_none());
     ensure!(scene.client.answer()? == 7);
     ensure!(scene.admissions(Admission::DeliveredNew) == 1);
+    Ok(())
+}
+
+#[test]
+fn what_was_in_a_ring_while_its_client_attached_elsewhere_is_not_handed_out() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::with_bindings(Family::V4, true)?;
+    let client = scene.client.socket.local_addr()?;
+    let elsewhere = SocketAddr::new(client.ip(), client.port() ^ 1);
+    let bind = |scene: &Scene, client| scene.rig.dataplane.set_binding(scene.key, client);
+    for (mark, bound, admission) in [
+        (1, Some(client), Admission::Delivered),
+        (2, Some(elsewhere), Admission::TransportOld),
+        (3, None, Admission::Unbound),
+        (4, Some(client), Admission::Delivered),
+    ] {
+        ensure!(bind(&scene, Some(client)));
+        scene.client.send(TYPE_DATA, scene.session, mark)?;
+        ensure!(scene.port.wait(PATIENCE)?);
+        ensure!(bind(&scene, bound));
+        let before = scene.admissions(admission);
+        let taken = take(&mut scene.port, NOW)?;
+        ensure!(scene.admissions(admission) == before + 1, "{bound:?}");
+        let expected = if bound == Some(client) { &[mark][..] } else { &[] };
+        ensure!(taken.iter().map(|got| &got.mark).eq(expected), "{bound:?}");
+    }
     Ok(())
 }
 

@@ -1,12 +1,14 @@
-//! The two clocks of the fence, each on its own.
+//! What the selector refuses though XDP let it in: by the exact clock, of sessions that went
+//! elsewhere, and of clients that did.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA, TYPE_OPEN};
 use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
+use dataplane_user::dataplane::services::Service;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
@@ -50,6 +52,54 @@ fn what_waited_in_a_queue_is_delivered_of_a_held_session_only_while_it_is_ours()
             let received = rig.inbox.receive(PATIENCE)?;
             ensure!(received.as_ref().is_some_and(|got| got.payload[20] == round), "{received:?}");
         }
+    }
+    Ok(())
+}
+
+/// A node whose service enforces bindings, with a session of this key that is bound to nobody yet, and
+/// the address of its service.
+fn enforcing(cluster: &Cluster) -> Result<(Rig, SocketAddr)> {
+    let node = &cluster.nodes()[0];
+    let server = SocketAddr::new(cluster.vip(Family::V4), 7000);
+    let service = rig::service(cluster, node, server);
+    let service = Service { enforces_binding: true, ..service };
+    let rig = Rig::serving(service, cluster, node, &Placement::all_to(rig::index(node)?), 7)?;
+    rig.arm(HOUR, HOUR);
+    Ok((rig, server))
+}
+
+#[test]
+fn what_waited_in_a_queue_is_delivered_only_if_it_is_of_its_sessions_client_by_then() -> Result<()>
+{
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let (mut rig, server) = enforcing(&cluster)?;
+    let (session, key) = rig.draw(1);
+    rig.own(key, 1, 1)?;
+    // From the node itself: past XDP, as what was let in before the client attached from elsewhere.
+    let namespace = cluster.nodes()[0].namespace();
+    let inside = namespace.run(|| UdpSocket::bind((cluster.vip(Family::V4), 0)))?;
+    let client = inside.local_addr()?;
+    let port = SocketAddr::new(client.ip(), client.port() ^ 1);
+    let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+    for (round, bound, refusal) in [
+        (1, Some(client), None),
+        (2, Some(port), Some(Admission::TransportOld)),
+        (3, Some("203.0.113.9:7".parse()?), Some(Admission::TransportOld)),
+        (4, None, Some(Admission::Unbound)),
+        (5, Some(client), None),
+    ] {
+        ensure!(rig.dataplane.set_binding(key, bound));
+        let before = refusal.map(|refusal| rig.admission(refusal)).transpose()?;
+        inside.send_to(&[&bytes[..length], &[round]].concat(), server)?;
+        let Some(refusal) = refusal else {
+            let received = rig.inbox.receive(PATIENCE)?.context("nothing came")?;
+            ensure!(received.payload[20] == round && received.from == client, "{received:?}");
+            continue;
+        };
+        let counted = || rig.admission(refusal).is_ok_and(|count| Some(count - 1) == before);
+        ensure!(probe::until(PATIENCE, counted), "{bound:?}: not {}", refusal.name());
+        ensure!(rig.inbox.take()?.is_none(), "{bound:?}");
     }
     Ok(())
 }

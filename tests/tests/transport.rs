@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_CONTROL, TYPE_DATA};
+use dataplane_ebpf::marker::recognise;
 use dataplane_user::api::{Client as Api, ClientError, Request};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Service, Sessions};
@@ -182,6 +183,78 @@ fn packets_from_an_old_address_are_refused_with_an_event_whichever_node_they_ent
             .map(|(what, client)| (what.to_owned(), Some(site.address(client).to_string())));
         let all = || told().is_ok_and(|told| expected.iter().all(|event| told.contains(event)));
         ensure!(probe::until(PATIENCE, all), "{expected:?}: {:?}", told()?);
+    }
+    Ok(())
+}
+
+impl Site {
+    /// Holds a session, and acknowledges the markers.
+    fn hold(&self, session: &str) -> Result<()> {
+        let (mut api, sessions) = (self.api()?, [session.to_owned()]);
+        std::thread::scope(|scope| {
+            let holds = scope.spawn(move || api.hold(&sessions, PATIENCE));
+            while !holds.is_finished() {
+                for inbox in [&self.native, &self.control] {
+                    if let Some(received) = inbox.receive(Duration::from_millis(1))? {
+                        let token = recognise(&received.payload).context("a marker")?;
+                        self.api()?.acknowledge(token)?;
+                    }
+                }
+            }
+            holds.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn what_was_held_is_delivered_only_if_it_is_of_the_client_of_when_it_is_released() -> Result<()> {
+    require_root!();
+    let site = Site::new(Family::V4)?;
+    site.cluster.route_vips_to(&[0])?;
+    // From which client on whose packets are held, and to which it is bound before it is released.
+    for (first, then) in [(Some(0), Some(1)), (None, Some(1)), (Some(0), None), (None, None)] {
+        let session = site.open("native", first)?;
+        let data = native(TYPE_DATA, &session)?;
+        site.hold(&session)?;
+        let held = |count| {
+            let hold = site.fleet.status(0)?.hold.context("a keeper")?;
+            Ok::<_, anyhow::Error>(hold.waiting == count)
+        };
+        let send =
+            |client: usize| site.clients[client].send_to(&data, SocketAddr::new(site.vip, 7000));
+        send(0)?;
+        ensure!(probe::until(PATIENCE, || held(1).unwrap_or(false)), "it was not held");
+        site.bind(&session, then)?;
+        if let Some(client) = then {
+            send(client)?;
+            ensure!(probe::until(PATIENCE, || held(2).unwrap_or(false)), "it was not held");
+        }
+        let what = if then.is_some() { "transport-old" } else { "unbound" };
+        let refused = || -> Result<u64> {
+            let stats = site.fleet.stats(0)?;
+            Ok(stats.services["native"].admissions.get(what).copied().unwrap_or(0))
+        };
+        let before = refused()?;
+        site.api()?.release(&[session], None)?;
+        let counted = || refused().is_ok_and(|now| now == before + 1);
+        ensure!(probe::until(PATIENCE, counted), "{first:?}, {then:?}: {:?}", site.fleet.stats(0)?);
+        if let Some(client) = then {
+            let received = site.native.receive(PATIENCE)?.context("nothing came")?;
+            ensure!(received.from == site.address(client), "{received:?}");
+        }
+        ensure!(site.native.take()?.is_none(), "{first:?}, {then:?}: delivered");
+    }
+    // Each leaves its event.
+    for (what, class) in [("transport-old", "SECURITY_EVENT"), ("unbound", "POLICY_EVENT")] {
+        let told = || -> Result<bool> {
+            let events = site.api()?.events(0)?.events;
+            Ok(events.iter().any(|event| {
+                (&*event.what, &*event.class, &*event.place) == (what, class, "socket")
+                    && event.source == Some(site.address(0).to_string())
+            }))
+        };
+        ensure!(probe::until(PATIENCE, || told().unwrap_or(false)), "{:?}", site.api()?.events(0)?);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::tally::Tally;
 use crate::{
     api::XskPlace,
-    dataplane::{fence::open_for, region::Region},
+    dataplane::{fence::open_for, memory::binding_sizes, region::Region},
 };
 use dataplane_ebpf::{
     abi::SCHEMA,
@@ -36,13 +36,15 @@ pub(super) struct SharedTables {
     services: Region<ServiceRow>,
     slots: Region<MapWord>,
     sessions: Region<Bucket>,
+    /// One row only if no service enforces bindings.
+    bindings: Region<BindingRow>,
 }
 
 impl Registered {
     /// Maps what the daemon has sent.
     pub(super) fn new(place: XskPlace, fds: &[OwnedFd]) -> io::Result<Self> {
         let other = || io::Error::other("the daemon is of another version than this library");
-        let [local, services, slots, sessions, counts] = fds else {
+        let [local, services, slots, sessions, bindings, counts] = fds else {
             return Err(other());
         };
         if place.schema != SCHEMA {
@@ -53,12 +55,14 @@ impl Registered {
         if !BUCKET_BITS.contains(&bits) {
             return Err(other());
         }
+        let (rows, _) = binding_sizes(bits, place.bindings);
         Ok(Self {
             tables: SharedTables {
                 local,
                 services: Region::of_map_read_only(services.as_fd(), SERVICE_ROWS)?,
                 slots: Region::of_map_read_only(slots.as_fd(), SLOTS)?,
                 sessions: Region::of_map_read_only(sessions.as_fd(), buckets(bits) as usize)?,
+                bindings: Region::of_map_read_only(bindings.as_fd(), rows as usize)?,
             },
             tally: Tally::new(counts.as_fd())?,
             services: place.services,
@@ -88,13 +92,13 @@ impl Tables for SharedTables {
         self.sessions.get(bucket as usize)
     }
 
+    fn binding(&self, index: u32) -> Option<&BindingRow> {
+        self.bindings.get(index as usize)
+    }
+
     // What follows decides about routes, which is done when a packet comes here.
 
     fn detail(&self, _index: u32) -> Option<&DetailRow> {
-        None
-    }
-
-    fn binding(&self, _index: u32) -> Option<&BindingRow> {
         None
     }
 

@@ -255,6 +255,8 @@ pub struct XskPlace {
     pub schema: u32,
     /// The services that deliver to AF_XDP sockets: their index in the tables, and their name.
     pub services: BTreeMap<u16, String>,
+    /// Whether any service enforces bindings: then there is a row for each way of the session table.
+    pub bindings: bool,
 }
 
 /// A response and the file descriptors that go beside it.

@@ -115,7 +115,7 @@ impl Memory {
 }
 
 /// Rows of the bindings and buckets of the clients, with or without a service that enforces them.
-pub(super) fn binding_sizes(bucket_bits: u8, bindings: bool) -> (u32, u32) {
+pub(crate) fn binding_sizes(bucket_bits: u8, bindings: bool) -> (u32, u32) {
     let all = buckets(bucket_bits);
     if bindings { (all * WAYS as u32, all) } else { (1, buckets(*BUCKET_BITS.start())) }
 }

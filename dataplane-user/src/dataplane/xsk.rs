@@ -27,7 +27,7 @@ pub enum XskError {
 }
 
 /// What applications read, and last what they write, in the order in which they get it.
-const TABLES: [&str; 5] = ["LOCAL", "SERVICES", "SLOTS", "SESSIONS", "XSK_COUNTS"];
+const TABLES: [&str; 6] = ["LOCAL", "SERVICES", "SLOTS", "SESSIONS", "BINDINGS", "XSK_COUNTS"];
 
 impl Dataplane {
     /// Gives the packets of a queue of the interface that is configured as `link` to an AF_XDP
@@ -42,7 +42,7 @@ impl Dataplane {
         self.xsks.set(row, socket.as_raw_fd(), 0).map_err(XskError::Map)
     }
 
-    /// Descriptors of the tables that an application with an AF_XDP socket needs: four to read, and
+    /// Descriptors of the tables that an application with an AF_XDP socket needs: five to read, and
     /// its counters.
     ///
     /// They can be written to, all of them: the kernel maps no descriptor of a map that is open for

@@ -24,7 +24,8 @@ impl Node {
         };
         let services = self.services.iter().filter(|service| service.delivery == Delivery::AfXdp);
         let services = services.map(|service| (service.index, service.name.clone()));
-        let place = XskPlace { schema: SCHEMA, services: services.collect() };
+        let bindings = self.services.iter().any(|service| service.enforces_binding);
+        let place = XskPlace { schema: SCHEMA, services: services.collect(), bindings };
         if place.services.is_empty() {
             return Err(Refusal::NoAfXdp);
         }
