@@ -16,6 +16,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// The loopback interface of every network namespace (`LOOPBACK_IFINDEX`).
@@ -48,7 +49,7 @@ impl EgressFences {
 
     /// The names of the fenced interfaces.
     pub fn names(&self) -> Vec<String> {
-        self.fenced.values().map(|fenced| fenced.interface.clone()).collect()
+        self.fenced.values().map(|fenced| fenced.interface.name.clone()).collect()
     }
 
     fn wants(&self, interface: &Interface) -> bool {
@@ -82,7 +83,7 @@ impl EgressFences {
         self.forget(interfaces);
         for (ifindex, fenced) in &mut self.fenced {
             if let Some(interface) = interfaces.indexed(*ifindex) {
-                fenced.interface.clone_from(&interface.name);
+                fenced.interface.clone_from(interface);
             }
         }
         let wanted = interfaces.iter().filter(|interface| self.wants(interface));
@@ -107,10 +108,32 @@ impl EgressFences {
         }
     }
 
+    /// Where other programs have come before the fence, or it was taken away.
+    fn overtaken(&self) -> Vec<Interface> {
+        let overtaken =
+            self.fenced.values().filter(|fenced| fenced.is_overtaken().unwrap_or(false));
+        overtaken.map(|fenced| fenced.interface.clone()).collect()
+    }
+
+    /// Puts the fence in front again. The one that is there goes when the new one has come.
+    fn put_in_front(
+        &mut self,
+        dataplane: &mut Dataplane,
+        interface: &Interface,
+    ) -> Result<(), EgressError> {
+        dataplane.renew_egress(interface)?;
+        tracing::warn!(
+            interface = interface.name,
+            "another TCX program came before the fence at egress, or somebody took that away: it is \
+             put in front again (`bpftool net show` lists what is there)"
+        );
+        self.fence(dataplane, interface)
+    }
+
     fn forget(&mut self, interfaces: &Interfaces) {
         let is_gone = |ifindex: &u32, _: &mut Fenced| interfaces.indexed(*ifindex).is_none();
         for (_, fenced) in self.fenced.extract_if(.., is_gone) {
-            let interface = fenced.interface.clone();
+            let interface = fenced.interface.name.clone();
             match fenced.detach() {
                 Ok(()) => tracing::info!(interface, "gone, and its fence at egress with it"),
                 Err(error) => tracing::warn!(interface, %error, "the pin of its fence stays"),
@@ -139,7 +162,7 @@ impl EgressFences {
     /// Takes all fences away; those that were taken over only if `adopted` is set.
     pub fn detach(&mut self, adopted: bool) {
         for (_, fenced) in std::mem::take(&mut self.fenced) {
-            let interface = fenced.interface.clone();
+            let interface = fenced.interface.name.clone();
             if (adopted || !fenced.is_adopted)
                 && let Err(error) = fenced.detach()
             {
@@ -149,9 +172,13 @@ impl EgressFences {
     }
 }
 
-/// Fences the interfaces of a node that come, for as long as it runs: at the latest a moment after
-/// the kernel has told of them.
+/// Fences the interfaces of a node that come, for as long as it runs, and keeps the fences first.
 pub async fn follow(node: Arc<Mutex<Node>>, links: LinkChanges) {
+    tokio::join!(follow_interfaces(&node, links), keep_first(&node));
+}
+
+/// Fences interfaces that come, at the latest a moment after the kernel has told of them.
+async fn follow_interfaces(node: &Mutex<Node>, links: LinkChanges) {
     let mut links = Some(links);
     loop {
         let told = async {
@@ -176,8 +203,28 @@ pub async fn follow(node: Arc<Mutex<Node>>, links: LinkChanges) {
             Err(_) => {}
         }
         match Interfaces::read().await {
-            Ok(interfaces) => adjust(&node, &interfaces).await,
+            Ok(interfaces) => adjust(node, &interfaces).await,
             Err(error) => tracing::warn!(%error, "interfaces could not be looked up; trying again"),
+        }
+    }
+}
+
+/// How often it is looked whether the fences are first.
+const ORDER: Duration = Duration::from_secs(1);
+
+/// Keeps the fences first on their interfaces: the kernel tells nobody of programs that come before
+/// others, so it is asked every second.
+async fn keep_first(node: &Mutex<Node>) {
+    loop {
+        tokio::time::sleep(ORDER).await;
+        let overtaken = lock(node).egress.overtaken();
+        for interface in overtaken {
+            let put = {
+                let Node { dataplane, egress, .. } = &mut *lock(node);
+                egress.put_in_front(dataplane, &interface)
+            };
+            report(put);
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -191,10 +238,14 @@ async fn adjust(node: &Mutex<Node>, interfaces: &Interfaces) {
             let Node { dataplane, egress, .. } = &mut *lock(node);
             egress.fence(dataplane, &interface)
         };
-        if let Err(error) = fenced {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(%error, cause, "an interface is not fenced");
-        }
+        report(fenced);
         tokio::task::yield_now().await;
+    }
+}
+
+fn report(fenced: Result<(), EgressError>) {
+    if let Err(error) = fenced {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(%error, cause, "an interface is not fenced");
     }
 }

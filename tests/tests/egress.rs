@@ -347,10 +347,10 @@ fn no_earlier_program_can_let_a_reply_leave() -> Result<()> {
     site.expect(&site.native, &unknown, false)?;
 
     // One that came in front of it meanwhile: the next daemon is first again.
+    site.daemon.kill()?;
     let node = &site.cluster.nodes()[0];
     let after = Attached::at_egress(node.namespace(), "eth0", &TCX_PASS)?;
     site.expect(&site.native, &unknown, true)?;
-    site.daemon.kill()?;
     site.daemon = Daemon::start(&site.cluster, node, &site.config)?;
     site.expect(&site.native, &unknown, false)?;
     // Both daemons' packets.
@@ -391,6 +391,56 @@ fn the_fence_is_never_off_while_the_next_daemon_puts_its_own_in_front() -> Resul
     let dropped = site.count("native", "no-session")? + site.count("native", "shut")?;
     ensure!(dropped == sent, "{dropped} of {sent}: {:?}", site.egress("native")?);
     Ok(())
+}
+
+/// A daemon, with pins or without, notices whoever comes in front of its fence.
+fn the_fence_comes_in_front_again(pinned: bool) -> Result<()> {
+    let site = Site::with(Family::V4, |_, config| {
+        config.pins.enabled = Some(pinned);
+        Ok(())
+    })?;
+    let session = site.open()?;
+    let unknown = named(TYPE_DATA, [9; 16], b"no such session");
+    let fenced = || -> Result<bool> {
+        site.native.send(0, &unknown, site.to())?;
+        Ok(site.receive().is_none())
+    };
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        others.push(Attached::at_egress(site.node().namespace(), "eth0", &TCX_PASS)?);
+        ensure!(probe::until(PATIENCE, || fenced().unwrap_or(false)), "{}", site.daemon.log());
+    }
+    site.expect(&site.native, &named(TYPE_DATA, session, b"a reply"), true)?;
+    ensure!(site.api()?.status()?.egress == ["eth0"]);
+
+    // And is never off while it does: one that leaves all to later programs comes.
+    let before = site.daemon.log().matches("put in front again").count();
+    others.push(Attached::at_egress(site.node().namespace(), "eth0", &TCX_NEXT)?);
+    let mut sent = 0;
+    let noticed = || site.daemon.log().matches("put in front again").count() > before;
+    let end = Instant::now() + PATIENCE;
+    while !noticed() && Instant::now() < end {
+        for _ in 0..100 {
+            site.native.send(0, &unknown, site.to())?;
+            sent += 1;
+        }
+    }
+    ensure!(noticed(), "{}", site.daemon.log());
+    ensure!(sent > 0 && site.drain() == 0, "some of {sent} left");
+    drop(others);
+    site.expect(&site.native, &unknown, false)
+}
+
+#[test]
+fn the_fence_comes_in_front_of_programs_that_came_before_it() -> Result<()> {
+    require_root!();
+    the_fence_comes_in_front_again(true)
+}
+
+#[test]
+fn the_fence_comes_in_front_without_pins_too() -> Result<()> {
+    require_root!();
+    the_fence_comes_in_front_again(false)
 }
 
 #[test]

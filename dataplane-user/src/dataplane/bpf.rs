@@ -15,6 +15,8 @@ const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_EGRESS: u32 = 47;
 
 /// The start of the kernel's `bpf_map_info` (Linux 4.13).
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +81,46 @@ pub fn info<T: Copy>(object: BorrowedFd<'_>, found: &mut T) -> io::Result<()> {
     // SAFETY: the attributes are those of BPF_OBJ_GET_INFO_BY_FD; the kernel writes no more than
     // `length` bytes to `info`, and callers pass plain integers, where any bytes are valid.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
+}
+
+/// The id of the program that packets meet first when they leave by an interface of this network
+/// namespace (TCX, Linux 6.6); `None` if there is none. Takes CAP_NET_ADMIN.
+pub fn first_at_egress(ifindex: u32) -> io::Result<Option<u32>> {
+    #[repr(C)]
+    struct Attributes {
+        ifindex: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        _padding: u32,
+        program_flags: u64,
+        links: u64,
+        link_flags: u64,
+        revision: u64,
+    }
+    let mut first = 0_u32;
+    let mut attributes = Attributes {
+        ifindex,
+        attach_type: BPF_TCX_EGRESS,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: (&raw mut first) as u64,
+        count: 1,
+        _padding: 0,
+        program_flags: 0,
+        links: 0,
+        link_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: the attributes are those of BPF_PROG_QUERY; there is room for `count` ids at
+    // `programs`, and the other pointers are none.
+    match unsafe { bpf(BPF_PROG_QUERY, &mut attributes) } {
+        // There are more, for which there was no room.
+        Err(error) if error.raw_os_error() != Some(libc::ENOSPC) => Err(error),
+        _ => Ok((attributes.count > 0).then_some(first)),
+    }
 }
 
 #[repr(C)]

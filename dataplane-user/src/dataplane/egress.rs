@@ -3,6 +3,7 @@
 use super::{
     Dataplane,
     attach::{LinkKind, OnInterface, OpenLink},
+    bpf::first_at_egress,
 };
 use crate::neighbours::Interface;
 use aya::programs::{
@@ -22,10 +23,12 @@ use thiserror::Error;
 /// is pinned.
 #[derive(Debug)]
 pub struct Fenced {
-    /// Its name when the interfaces were last looked at.
-    pub interface: String,
+    /// As it was when the interfaces were last looked at.
+    pub interface: Interface,
     /// Whether the link is an earlier process's.
     pub is_adopted: bool,
+    /// The id of its program.
+    program: u32,
     link: Link,
 }
 
@@ -95,9 +98,13 @@ impl Dataplane {
     ) -> Result<Fenced, EgressError> {
         let name = &interface.name;
         let program = self.egress_program(interface)?;
+        let id = id_of(program, interface)?;
+        let fenced = |is_adopted, link| {
+            let interface = interface.clone();
+            Ok(Fenced { interface, is_adopted, program: id, link })
+        };
         let Some(path) = pin else {
-            let link = Link::Held(attach(program, interface)?);
-            return Ok(Fenced { interface: name.clone(), is_adopted: false, link });
+            return fenced(false, Link::Held(attach(program, interface)?));
         };
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| EgressError::Pin {
             interface: name.clone(),
@@ -115,8 +122,7 @@ impl Dataplane {
             // The pin is still there: only the handle changed.
             program.take_link(id).map_err(|error| fail(error.into()))?;
             let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
-            let link = Link::Pinned { link, path: path.to_owned() };
-            return Ok(Fenced { interface: name.clone(), is_adopted, link });
+            return fenced(is_adopted, Link::Pinned { link, path: path.to_owned() });
         }
         // The new one is there, and pinned, before the old one goes.
         let link = attach(program, interface)?;
@@ -126,8 +132,18 @@ impl Dataplane {
             old.detach().map_err(|error| fail(error.into()))?;
         }
         let link = PinnedLink::from_pin(path).map_err(|error| fail(error.into()))?;
-        let link = Link::Pinned { link, path: path.to_owned() };
-        Ok(Fenced { interface: name.clone(), is_adopted, link })
+        fenced(is_adopted, Link::Pinned { link, path: path.to_owned() })
+    }
+
+    /// Loads the program for an interface anew, which takes some 50 ms. What is attached stays as it
+    /// is; but the kernel takes no program twice on one interface, and cannot move one there.
+    pub fn renew_egress(&mut self, interface: &Interface) -> Result<(), EgressError> {
+        let renew = |program: &mut SchedClassifier| {
+            program.unload()?;
+            program.load()
+        };
+        renew(self.egress_program(interface)?)
+            .map_err(|source| EgressError::Attach { interface: interface.name.clone(), source })
     }
 
     /// The program for an interface: those without a MAC address have no Ethernet headers.
@@ -139,6 +155,12 @@ impl Dataplane {
         self.classifier(name)
             .map_err(|source| EgressError::Attach { interface: interface.name.clone(), source })
     }
+}
+
+fn id_of(program: &SchedClassifier, interface: &Interface) -> Result<u32, EgressError> {
+    let info = program.info();
+    info.map(|info| info.id())
+        .map_err(|source| EgressError::Attach { interface: interface.name.clone(), source })
 }
 
 fn attach(
@@ -181,11 +203,9 @@ fn pin_over(link: FdLink, path: &Path) -> Result<(), Box<dyn std::error::Error +
     Ok(())
 }
 
-/// Whether packets to an interface meet a link before any other. Asking takes CAP_SYS_ADMIN, and
-/// whoever may not ask must not believe so.
+/// Whether packets to an interface meet a link before any other. Who cannot ask must not believe so.
 fn is_first(link: &OnInterface, interface: &Interface) -> bool {
-    let programs = SchedClassifier::query_tcx(&interface.name, TcAttachType::Egress);
-    let first = programs.ok().and_then(|(_, programs)| Some(programs.first()?.id()));
+    let first = first_at_egress(interface.ifindex).ok().flatten();
     link.ifindex == interface.ifindex && first == Some(link.program) && is_named_so(interface)
 }
 
@@ -212,6 +232,14 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 impl Fenced {
+    /// Whether packets meet another program first, or none at all.
+    ///
+    /// # Errors
+    /// When the kernel does not say, as when the interface has gone.
+    pub fn is_overtaken(&self) -> io::Result<bool> {
+        Ok(first_at_egress(self.interface.ifindex)? != Some(self.program))
+    }
+
     /// Lets replies pass again.
     pub fn detach(self) -> io::Result<()> {
         match self.link {
