@@ -28,9 +28,9 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const CLIENTS: u8 = 40;
-/// How often every client sends: some 4,000 packets a second, which leaves the sockets' buffers room
+/// How often every client sends: some 8,000 packets a second, which leaves the sockets' buffers room
 /// for a machine that has other things to do.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(5);
 
 /// The id of the XDP program on a node's link.
 fn program(node: &Node) -> Result<Option<u64>> {
