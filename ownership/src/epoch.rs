@@ -34,6 +34,11 @@ impl Epoch {
     pub const fn next(self) -> Result<Self, EpochsExhausted> {
         if self.0 == Self::MAX.0 { Err(EpochsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
+
+    /// The epoch before this one: the last of those that end when this one begins.
+    pub const fn previous(self) -> Option<Self> {
+        Self::new(self.0 - 1)
+    }
 }
 
 impl fmt::Display for Epoch {
@@ -52,5 +57,6 @@ mod tests {
         assert_eq!(Epoch::new(1 << 24), None);
         assert_eq!(Epoch::FIRST.next(), Ok(Epoch(2)));
         assert_eq!(Epoch::MAX.next(), Err(EpochsExhausted));
+        assert_eq!((Epoch::FIRST.previous(), Epoch(2).previous()), (None, Some(Epoch::FIRST)));
     }
 }

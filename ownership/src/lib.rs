@@ -3,14 +3,16 @@
 //! This crate knows nothing of packets or of the kernel. It holds the model of a session ([`model`]),
 //! where sessions, nodes and the placement are kept ([`store`]), what is told of their changes
 //! ([`audit`]), and the placement of slots on nodes. Of the protocols it holds how a client attaches
-//! again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]). The
-//! others are still to come: the daemon does not use the model yet.
+//! again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]); and
+//! until when a node may act as owner ([`lease`]). The others are still to come: the daemon does not use
+//! the model yet.
 
 pub mod audit;
 mod bytes;
 pub mod client;
 pub mod control;
 mod epoch;
+pub mod lease;
 pub mod model;
 mod node;
 pub mod placement;

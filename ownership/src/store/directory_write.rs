@@ -90,7 +90,7 @@ impl DirectoryWrite {
             head,
             operation,
         };
-        let heartbeat = HeartbeatRow { node, epoch, count: 0, applied: None, operation };
+        let heartbeat = fence.first_beat();
         let transaction = Transaction {
             conditions: vec![
                 replaces(Key::Epochs, drawn.map(Row::Epochs)),
@@ -132,6 +132,18 @@ impl DirectoryWrite {
     /// only then is there a proof of the fence.
     pub fn fence(before: &FenceRow, attempt: Attempt) -> (Self, FenceRow) {
         Self::fence_row(before, Admission::Fenced, NodeChange::Fenced, attempt)
+    }
+
+    /// Ends the epoch of a node whose heartbeat has stood still for too long, unless it stirs at the last
+    /// moment. Gives the fence row that then stands.
+    pub fn fence_silent(
+        before: &FenceRow,
+        heartbeat: &HeartbeatRow,
+        attempt: Attempt,
+    ) -> (Self, FenceRow) {
+        let (mut write, fence) = Self::fence(before, attempt);
+        write.0.conditions.push(Condition::Is(Row::Heartbeat(heartbeat.clone())));
+        (write, fence)
     }
 
     fn fence_row(

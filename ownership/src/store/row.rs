@@ -115,6 +115,12 @@ impl FenceRow {
         Identity { owner: self.owner(), incarnation: self.incarnation }
     }
 
+    /// The heartbeat that is written with the registration of an epoch, if this is its row.
+    pub fn first_beat(&self) -> HeartbeatRow {
+        let Self { node, epoch, operation, .. } = *self;
+        HeartbeatRow { node, epoch, count: 0, applied: None, operation }
+    }
+
     /// Whether whoever claims this may act.
     pub fn admits(&self, claimed: Identity) -> bool {
         self.identity() == claimed && self.admission != Admission::Fenced
