@@ -6,7 +6,7 @@ mod checksum;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
-pub mod egress;
+pub mod fences;
 pub mod hold;
 pub mod neighbours;
 pub mod node;

@@ -7,7 +7,7 @@ use crate::{
         attach::{Attached, LinkKind, sweep},
         egress::EgressError,
     },
-    egress::EgressFences,
+    fences::EgressFences,
     neighbours::{Interfaces, UnknownInterface},
     node::Node,
     pins,

@@ -1,6 +1,7 @@
 //! The daemon of one node: from its configuration to a running data plane, and back.
 
 mod attach;
+mod egress;
 mod error;
 mod next_hops;
 mod start;

@@ -3,6 +3,7 @@
 use super::{
     Daemon, Options, StartError,
     attach::{attach, detach, is_left_attached},
+    egress,
     next_hops::{Links, believe, learn, link_rows},
     stop,
     tables::{Loaded, Made, forget, load_or_adopt, retire_folders},
@@ -11,7 +12,6 @@ use crate::{
     api::Server,
     config::{self, Config},
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
-    egress::follow as follow_links,
     hold::{self, Bounds},
     neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
     node::{Incarnation, Node, Parts, Peer, Registry, StateFolder, answer, lock, release_all},
@@ -86,7 +86,7 @@ impl Daemon {
                         release_all(&node, "an earlier daemon held them");
                     });
                 }
-                let new_links = tokio::spawn(follow_links(Arc::clone(&node), new_links));
+                let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
                     options,

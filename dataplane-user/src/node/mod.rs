@@ -34,7 +34,7 @@ use crate::{
         services::{Delivery, Service},
         sessions::InsertError,
     },
-    egress::EgressFences,
+    fences::EgressFences,
 };
 use bindings::{Clients, checked};
 use capture::Capture;

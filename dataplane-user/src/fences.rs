@@ -7,16 +7,13 @@ use crate::{
         attach::{LinkKind, sweep},
         egress::{EgressError, Fenced},
     },
-    neighbours::{Interface, Interfaces, LinkChanges, RESYNC},
-    node::{Node, lock},
+    neighbours::{Interface, Interfaces},
     pins,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
 };
 
 /// The loopback interface of every network namespace (`LOOPBACK_IFINDEX`).
@@ -79,7 +76,7 @@ impl EgressFences {
     }
 
     /// Forgets what is gone, and returns what is there and wanted, but not fenced.
-    fn look(&mut self, interfaces: &Interfaces) -> Vec<Interface> {
+    pub(crate) fn look(&mut self, interfaces: &Interfaces) -> Vec<Interface> {
         self.forget(interfaces);
         for (ifindex, fenced) in &mut self.fenced {
             if let Some(interface) = interfaces.indexed(*ifindex) {
@@ -90,7 +87,7 @@ impl EgressFences {
         wanted.filter(|interface| !self.fenced.contains_key(&interface.ifindex)).cloned().collect()
     }
 
-    fn fence(
+    pub(crate) fn fence(
         &mut self,
         dataplane: &mut Dataplane,
         interface: &Interface,
@@ -109,14 +106,14 @@ impl EgressFences {
     }
 
     /// Where other programs have come before the fence, or it was taken away.
-    fn overtaken(&self) -> Vec<Interface> {
+    pub(crate) fn overtaken(&self) -> Vec<Interface> {
         let overtaken =
             self.fenced.values().filter(|fenced| fenced.is_overtaken().unwrap_or(false));
         overtaken.map(|fenced| fenced.interface.clone()).collect()
     }
 
     /// Puts the fence in front again. The one that is there goes when the new one has come.
-    fn put_in_front(
+    pub(crate) fn put_in_front(
         &mut self,
         dataplane: &mut Dataplane,
         interface: &Interface,
@@ -169,83 +166,5 @@ impl EgressFences {
                 tracing::error!(interface, %error, "the fence at egress is still there");
             }
         }
-    }
-}
-
-/// Fences the interfaces of a node that come, for as long as it runs, and keeps the fences first.
-pub async fn follow(node: Arc<Mutex<Node>>, links: LinkChanges) {
-    tokio::join!(follow_interfaces(&node, links), keep_first(&node));
-}
-
-/// Fences interfaces that come, at the latest a moment after the kernel has told of them.
-async fn follow_interfaces(node: &Mutex<Node>, links: LinkChanges) {
-    let mut links = Some(links);
-    loop {
-        let told = async {
-            match &mut links {
-                Some(links) => links.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        // Now and then without being told.
-        match tokio::time::timeout(RESYNC, told).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(
-                    %error,
-                    "the kernel no longer tells of interfaces that come: until it does they are \
-                     looked for every {} s, and not fenced at egress before",
-                    RESYNC.as_secs()
-                );
-                links = None;
-            }
-            Err(_) if links.is_none() => links = LinkChanges::open().ok(),
-            Err(_) => {}
-        }
-        match Interfaces::read().await {
-            Ok(interfaces) => adjust(node, &interfaces).await,
-            Err(error) => tracing::warn!(%error, "interfaces could not be looked up; trying again"),
-        }
-    }
-}
-
-/// How often it is looked whether the fences are first.
-const ORDER: Duration = Duration::from_secs(1);
-
-/// Keeps the fences first on their interfaces: the kernel tells nobody of programs that come before
-/// others, so it is asked every second.
-async fn keep_first(node: &Mutex<Node>) {
-    loop {
-        tokio::time::sleep(ORDER).await;
-        let overtaken = lock(node).egress.overtaken();
-        for interface in overtaken {
-            let put = {
-                let Node { dataplane, egress, .. } = &mut *lock(node);
-                egress.put_in_front(dataplane, &interface)
-            };
-            report(put);
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Lets others have the node between any two interfaces: the kernel takes some 10 ms to attach to
-/// one, and with hundreds of them the lease would not be renewed in time.
-async fn adjust(node: &Mutex<Node>, interfaces: &Interfaces) {
-    let new = lock(node).egress.look(interfaces);
-    for interface in new {
-        let fenced = {
-            let Node { dataplane, egress, .. } = &mut *lock(node);
-            egress.fence(dataplane, &interface)
-        };
-        report(fenced);
-        tokio::task::yield_now().await;
-    }
-}
-
-fn report(fenced: Result<(), EgressError>) {
-    if let Err(error) = fenced {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(%error, cause, "an interface is not fenced");
     }
 }
