@@ -32,6 +32,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Node(NodeEvent {
                 node: owner(number, epoch),
                 incarnation: Incarnation(incarnation),
+                number: now,
                 change,
                 actor: owner(number + 1, epoch),
                 now: Time::from_millis(now),
@@ -90,6 +91,7 @@ fn fence() -> impl Strategy<Value = FenceRow> {
             epoch: owner(number, epoch).epoch,
             incarnation: Incarnation(u128::MAX - incarnation),
             admission,
+            changes: epoch.into(),
             head,
             operation: OperationId(incarnation),
         },

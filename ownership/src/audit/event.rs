@@ -27,6 +27,8 @@ pub struct NodeEvent {
     pub node: Owner,
     /// That epoch's incarnation.
     pub incarnation: Incarnation,
+    /// Counts the changes of the node's fence row, from 1 on.
+    pub number: u64,
     /// What happened.
     pub change: NodeChange,
     /// Who did it.

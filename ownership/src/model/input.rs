@@ -56,6 +56,26 @@ pub enum Input {
     },
 }
 
+impl Input {
+    /// The name, as it stands in logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Attach { .. } => "ATTACH",
+            Self::LoseTransport { .. } => "LOSE_TRANSPORT",
+            Self::Reattach(_) => "REATTACH",
+            Self::Freeze { .. } => "FREEZE",
+            Self::Abort => "ABORT",
+            Self::HandOff { .. } => "HANDOFF",
+            Self::Resume => "RESUME",
+            Self::TakeOver { .. } => "TAKE_OVER",
+            Self::RotateKey => "ROTATE_KEY",
+            Self::Expire => "EXPIRE",
+            Self::Terminate { .. } => "TERMINATE",
+            Self::TerminateLost { .. } => "TERMINATE_LOST",
+        }
+    }
+}
+
 /// A client's request to bind its session to another transport, after its cookie and its proof of
 /// possession were found right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -123,6 +123,19 @@ impl Cause {
         Self::ALL.into_iter().find(|cause| *cause as u8 == code)
     }
 
+    /// The name, as it stands in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "REQUEST",
+            Self::SessionTtl => "SESSION_TTL",
+            Self::TransportLossTtl => "TRANSPORT_LOSS_TTL",
+            Self::VersionsExhausted => "VERSIONS_EXHAUSTED",
+            Self::OwnerLost => "OWNER_LOST",
+            Self::Contradiction => "CONTRADICTION",
+            Self::Operator => "OPERATOR",
+        }
+    }
+
     /// Why later messages to the session are refused.
     pub fn reason(self) -> Reason {
         match self {

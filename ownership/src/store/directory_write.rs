@@ -77,19 +77,18 @@ impl DirectoryWrite {
         let epoch = epoch.map_err(|_| BadWrite::EpochsExhausted)?;
         let owner = Owner { node, epoch };
         let by = Identity { owner, incarnation };
-        let change = NodeChange::Registered { name: name.to_owned() };
-        let chain = before.map_or(Head::START, |before| before.head);
-        let attempt = Attempt { by, now, operation };
-        let (head, entry) = node_entry(chain, owner, incarnation, change, attempt);
         let fence = FenceRow {
             node,
             name: name.to_owned(),
             epoch,
             incarnation,
             admission: Admission::Accepting,
-            head,
+            changes: before.map_or(0, |before| before.changes),
+            head: before.map_or(Head::START, |before| before.head),
             operation,
         };
+        let change = NodeChange::Registered { name: name.to_owned() };
+        let (fence, entry) = told(fence, change, Attempt { by, now, operation });
         let heartbeat = fence.first_beat();
         let transaction = Transaction {
             conditions: vec![
@@ -152,10 +151,7 @@ impl DirectoryWrite {
         change: NodeChange,
         attempt: Attempt,
     ) -> (Self, FenceRow) {
-        let (head, entry) =
-            node_entry(before.head, before.owner(), before.incarnation, change, attempt);
-        let operation = attempt.operation;
-        let fence = FenceRow { admission, head, operation, ..before.clone() };
+        let (fence, entry) = told(FenceRow { admission, ..before.clone() }, change, attempt);
         let transaction = Transaction {
             conditions: vec![
                 Condition::Acting(attempt.by),
@@ -291,14 +287,19 @@ fn replaces(key: Key, before: Option<Row>) -> Condition {
     before.map_or(Condition::Absent(key), Condition::Is)
 }
 
-fn node_entry(
-    chain: Head,
-    node: Owner,
-    incarnation: Incarnation,
-    change: NodeChange,
-    attempt: Attempt,
-) -> (Head, Entry) {
+/// The entry that tells of a fence row's next change, and the row with that counted in.
+fn told(row: FenceRow, change: NodeChange, attempt: Attempt) -> (FenceRow, Entry) {
     let Attempt { by, now, operation } = attempt;
-    let event = NodeEvent { node, incarnation, change, actor: by.owner, now, operation };
-    Entry::chained(chain, Event::Node(event))
+    let event = NodeEvent {
+        node: row.owner(),
+        incarnation: row.incarnation,
+        number: row.changes + 1,
+        change,
+        actor: by.owner,
+        now,
+        operation,
+    };
+    let changes = event.number;
+    let (head, entry) = Entry::chained(row.head, Event::Node(event));
+    (FenceRow { changes, head, operation, ..row }, entry)
 }

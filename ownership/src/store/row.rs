@@ -98,6 +98,8 @@ pub struct FenceRow {
     pub incarnation: Incarnation,
     /// What it may do in it.
     pub admission: Admission,
+    /// Counts the changes of this row.
+    pub changes: u64,
     /// The head of the node's chain of events.
     pub head: Head,
     /// The attempt that wrote this row.

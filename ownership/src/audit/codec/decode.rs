@@ -88,6 +88,7 @@ impl In<'_> {
         Ok(NodeEvent {
             node: self.owner("node")?,
             incarnation: Incarnation(self.u128("incarnation")?),
+            number: self.u64("number")?,
             actor: self.owner("actor")?,
             now: self.time("time")?,
             operation: self.operation("operation")?,

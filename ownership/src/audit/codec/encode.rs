@@ -79,8 +79,8 @@ impl Out {
     }
 
     fn node_event(&mut self, event: &NodeEvent) -> &mut Self {
-        let NodeEvent { node, incarnation, change, actor, now, operation } = event;
-        self.owner(*node).u128(incarnation.0).attempt(*actor, *now, *operation);
+        let NodeEvent { node, incarnation, number, change, actor, now, operation } = event;
+        self.owner(*node).u128(incarnation.0).u64(*number).attempt(*actor, *now, *operation);
         match change {
             NodeChange::Registered { name } => self.u8(REGISTERED).bytes(name.as_bytes()),
             NodeChange::Accepting => self.u8(ACCEPTING),

@@ -7,7 +7,7 @@
 //! | --- | --- | --- | --- |
 //! | `0` | format (1), generation (8) | `store recover` | whoever opens the store |
 //! | `1` | last epoch (4) | a node that registers | the same |
-//! | `2` node (2) | epoch (4), fenced (1), incarnation (16), draining (1), head (32), operation (16), name | the node; whoever fences it | every node, watched |
+//! | `2` node (2) | epoch (4), fenced (1), incarnation (16), draining (1), changes (8), head (32), operation (16), name | the node; whoever fences it | every node, watched |
 //! | `3` node (2) | epoch (4), count (8), applied revision (4, 0 for none), operation (16) | the node | every node, watched; apart from `2`, or every beat would fail commits |
 //! | `4` | revision (4), head (32), operation (16), [`Placement::to_bytes`](crate::Placement::to_bytes) | who plans | every node, watched |
 //! | `5` session (16) | head (32), operation (16), record (144) | its owner; who proves that this one is lost | whoever needs it, watched by nobody |

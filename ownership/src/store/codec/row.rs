@@ -101,7 +101,8 @@ impl Row {
 impl Out {
     /// In this order, so that what conditions ask of the row is one range of its bytes.
     fn fence(&mut self, row: &FenceRow) -> &mut Self {
-        let FenceRow { node: _, name, epoch, incarnation, admission, head, operation } = row;
+        let FenceRow { node: _, name, epoch, incarnation, admission, changes, head, operation } =
+            row;
         let (fenced, draining) = match admission {
             Admission::Accepting => (0, 0),
             Admission::Draining => (0, 1),
@@ -111,6 +112,7 @@ impl Out {
             .u8(fenced)
             .u128(incarnation.0)
             .u8(draining)
+            .u64(*changes)
             .head(*head)
             .operation(*operation)
             .bytes(name.as_bytes())
@@ -145,9 +147,10 @@ impl In<'_> {
             (1, 0) => Admission::Fenced,
             _ => return Err(BadRow("admission")),
         };
+        let changes = self.u64("changes")?;
         let (head, operation) = (self.head("head")?, self.operation("operation")?);
         let name = std::str::from_utf8(self.rest()).map_err(|_| BadRow("name"))?.to_owned();
-        Ok(FenceRow { node, name, epoch, incarnation, admission, head, operation })
+        Ok(FenceRow { node, name, epoch, incarnation, admission, changes, head, operation })
     }
 
     fn stored(&mut self) -> Result<StoredSession, BadRow> {
