@@ -141,7 +141,11 @@ impl Arrived<'_, '_> {
         let Some(port) = self.frame.read::<u16>(0) else {
             return Some(Admission::NoWireId);
         };
-        match check_sender(tables, detail, generation, Binding { address: self.source, port }) {
+        match check_sender(
+            tables.binding(detail),
+            generation,
+            Binding { address: self.source, port },
+        ) {
             Ok(()) => None,
             Err(NotClient::Nobody) => Some(Admission::Unbound),
             Err(NotClient::Other) => Some(Admission::TransportOld),

@@ -10,7 +10,6 @@
 
 use crate::{
     node::Address,
-    tables::Tables,
     word::{MapWord, Word},
 };
 use xxhash_rust::xxh64::xxh64;
@@ -127,16 +126,15 @@ pub enum NotClient {
     Torn,
 }
 
-/// Compares a packet's sender with the client that the session in a way, in this generation of it,
-/// is bound to.
+/// Compares a packet's sender with the client that a session is bound to: the row of its way, and the
+/// generation that it has there.
 #[inline(always)]
-pub fn check_sender<T: Tables>(
-    tables: &T,
-    detail: u32,
+pub fn check_sender(
+    row: Option<&BindingRow>,
     generation: u16,
     sender: Binding,
 ) -> Result<(), NotClient> {
-    match tables.binding(detail).and_then(|row| row.get(generation)) {
+    match row.and_then(|row| row.get(generation)) {
         Some(binding) if binding == sender => Ok(()),
         Some(Binding::NONE) => Err(NotClient::Nobody),
         Some(_) => Err(NotClient::Other),

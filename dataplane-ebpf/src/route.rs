@@ -2,7 +2,7 @@
 //! and in fuzzers.
 
 use crate::{
-    binding::Binding,
+    binding::{Binding, NotClient, check_sender},
     dissect::{Dissected, Payload, dissect, reply::dissect_reply},
     encap::Forward,
     frame::Frame,
@@ -297,11 +297,12 @@ impl<T: Tables> Packet<'_, T> {
             return None;
         }
         let Datagram { source: address, source_port: port, .. } = self.datagram;
-        match self.tables.binding(detail).and_then(|row| row.get(generation)) {
-            Some(binding) if binding == (Binding { address, port }) => None,
-            Some(Binding::NONE) => Some(Verdict::Unbound),
-            Some(_) => Some(Verdict::TransportOld),
-            None => Some(Verdict::EntryTorn),
+        let row = self.tables.binding(detail);
+        match check_sender(row, generation, Binding { address, port }) {
+            Ok(()) => None,
+            Err(NotClient::Nobody) => Some(Verdict::Unbound),
+            Err(NotClient::Other) => Some(Verdict::TransportOld),
+            Err(NotClient::Torn) => Some(Verdict::EntryTorn),
         }
     }
 

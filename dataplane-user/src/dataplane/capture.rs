@@ -1,6 +1,6 @@
 //! What the program `capturing` writes, and putting it in the place of `jumpgate`.
 
-use super::{Dataplane, attach::Attached, load::take_map};
+use super::{Dataplane, attach::Attached, object::take_map};
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},

@@ -1,6 +1,6 @@
 //! Clocks: the lease's exact one, and the kernel's jiffies that XDP can read for free.
 
-use super::{Dataplane, xdp};
+use super::{Dataplane, object::xdp};
 use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use std::{io, time::Duration};
 use thiserror::Error;

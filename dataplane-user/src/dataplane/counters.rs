@@ -1,7 +1,7 @@
 //! Verdicts, admissions and what becomes of replies, counted on each CPU, and what AF_XDP ports have
 //! counted.
 
-use super::region::Region;
+use super::{object::take_map, region::Region};
 use aya::{
     Ebpf,
     maps::{Map, MapData, MapError, PerCpuArray},
@@ -145,7 +145,7 @@ impl Counters {
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, MapError> {
-    let map = ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
+    let map = take_map(ebpf, name)?;
     PerCpuArray::try_from(map)
 }
 

@@ -1,5 +1,6 @@
 //! The event ring: which packets were refused, and how many more.
 
+use super::object::take_map;
 use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
@@ -45,8 +46,8 @@ impl EventRing {
     /// The ring of an object; `is_new` if nobody has told anything before.
     pub(super) fn of_maps(ebpf: &mut Ebpf, is_new: bool) -> Result<Self, MapError> {
         let mut events = Self {
-            ring: RingBuf::try_from(super::load::take_map(ebpf, "EVENTS")?)?,
-            budgets: PerCpuArray::try_from(super::load::take_map(ebpf, "EVENT_BUDGETS")?)?,
+            ring: RingBuf::try_from(take_map(ebpf, "EVENTS")?)?,
+            budgets: PerCpuArray::try_from(take_map(ebpf, "EVENT_BUDGETS")?)?,
             known: HashMap::new(),
             is_new,
         };

@@ -3,22 +3,20 @@
 use super::{
     Dataplane, Pins,
     capture::CaptureMaps,
-    classifier,
     clients::ClientTable,
     counters::Counters,
     events::EventRing,
     losses::{LossError, Losses, cpus_id},
     memory::{CPUS, Memory},
-    object::Object,
+    object::{Object, classifier, take_map, xdp},
     pinned::{MapFolder, PinError},
     probe::Probe,
     sessions::SessionTable,
     shape::{self, Owner},
     socket_array::SocketArray,
-    xdp,
 };
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{CpuMap, Map, MapData, MapError, RingBuf, XskMap},
     programs::{ProgramError, SkReuseport},
 };
@@ -224,11 +222,6 @@ impl Dataplane {
         }
         Ok(dataplane)
     }
-}
-
-/// Takes a map out of the loaded object.
-pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
-    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
 }
 
 /// EPERM is so common that it deserves words of its own.

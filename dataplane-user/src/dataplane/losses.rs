@@ -3,6 +3,7 @@
 use super::{
     kernel_counters::KernelCounters,
     kernel_types::{self, LayoutError},
+    object::take_map,
 };
 use aya::{
     Ebpf,
@@ -35,8 +36,8 @@ impl Losses {
     /// Attaches the programs of an object whose XDP program is loaded; `is_new` if nobody counted
     /// before. The thread is in the node's network namespace.
     pub(super) fn start(ebpf: &mut Ebpf, cpus: u32, is_new: bool) -> Result<Self, LossError> {
-        let traced = PerCpuArray::try_from(super::load::take_map(ebpf, "LOSSES")?)?;
-        let mut ours_map = Array::try_from(super::load::take_map(ebpf, "OURS")?)?;
+        let traced = PerCpuArray::try_from(take_map(ebpf, "LOSSES")?)?;
+        let mut ours_map = Array::try_from(take_map(ebpf, "OURS")?)?;
         let mut gaps = Vec::new();
         let layout = layout().unwrap_or_else(|error| {
             gaps.push(format!("packets lost on their way to other nodes: {error}"));
@@ -58,7 +59,7 @@ impl Losses {
                 gaps.push(format!("what the tracepoint {tracepoint} tells: {error}"));
             }
         }
-        let mut before = Array::try_from(super::load::take_map(ebpf, "LOSSES_BEFORE")?)?;
+        let mut before = Array::try_from(take_map(ebpf, "LOSSES_BEFORE")?)?;
         if is_new {
             for (loss, packets) in KernelCounters::read().map_err(LossError::Read)?.lost() {
                 before.set(loss as u32, packets, 0)?;

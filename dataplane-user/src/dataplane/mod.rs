@@ -56,6 +56,7 @@ use dataplane_ebpf::{
 use events::EventRing;
 use losses::Losses;
 use memory::Memory;
+use object::{classifier, xdp};
 use pinned::MapFolder;
 use probe::Probe;
 use sessions::{InsertError, SessionTable};
@@ -210,16 +211,4 @@ impl Dataplane {
         }
         Ok(program)
     }
-}
-
-fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, ProgramError> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-        .try_into()
-}
-
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, ProgramError> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-        .try_into()
 }
