@@ -9,6 +9,7 @@
 use crate::{
     checksum::{fold, sum_address, sum_frame, sum32},
     frame::{Frame, FrameMut},
+    headers::{Ipv4, Ipv6},
     limit::{self, Limit},
     node::Address,
     parse::{Datagram, ICMP, IPV4, IPV6, PROTOCOL_ICMP, PROTOCOL_ICMPV6, UDP},
@@ -36,8 +37,6 @@ const WORDS_V6: usize = (1280 - HEAD_V6) / 8;
 /// Bytes of new headers.
 const HEAD_V4: usize = size_of::<HeadV4>();
 const HEAD_V6: usize = size_of::<HeadV6>();
-
-const TTL: u8 = 64;
 
 /// Internetwork control, as RFC 1812 §4.3.2.5 has it for such answers.
 const TOS: u8 = 0xc0;
@@ -68,16 +67,7 @@ pub struct Answer {
 #[derive(Clone, Copy, IntoBytes, Immutable)]
 #[repr(C, packed)]
 struct HeadV4 {
-    version_ihl: u8,
-    tos: u8,
-    total_length: U16,
-    id: U16,
-    fragment: U16,
-    ttl: u8,
-    protocol: u8,
-    checksum: U16,
-    source: u32,
-    destination: u32,
+    ip: Ipv4,
     icmp: U16,
     icmp_checksum: U16,
     unused: U16,
@@ -87,12 +77,7 @@ struct HeadV4 {
 #[derive(Clone, Copy, IntoBytes, Immutable)]
 #[repr(C, packed)]
 struct HeadV6 {
-    version_class: [u8; 4],
-    payload_length: U16,
-    next: u8,
-    hop_limit: u8,
-    source: [u64; 2],
-    destination: [u64; 2],
+    ip: Ipv6,
     icmp: U16,
     icmp_checksum: U16,
     mtu: U32,
@@ -186,20 +171,19 @@ impl Answer {
     #[inline(always)]
     fn head_v4(&self, source: u32, destination: u32) -> HeadV4 {
         let total_length = (HEAD_V4 + self.quoted) as u16;
-        let constant = 0x4500 + TOS as u32 + 0x4000 + ((TTL as u32) << 8 | PROTOCOL_ICMP as u32);
-        let sum = constant + total_length as u32 + sum32(source) + sum32(destination);
+        let sum = Ipv4::sum(TOS, PROTOCOL_ICMP)
+            + total_length as u32
+            + sum32(source)
+            + sum32(destination);
         let icmp_sum = FRAGMENTATION_NEEDED as u32 + self.mtu as u32 + self.sum;
         HeadV4 {
-            version_ihl: 0x45,
-            tos: TOS,
-            total_length: U16::new(total_length),
-            id: U16::ZERO,
-            fragment: U16::new(0x4000),
-            ttl: TTL,
-            protocol: PROTOCOL_ICMP,
-            checksum: U16::new(!fold(sum)),
-            source,
-            destination,
+            ip: Ipv4 {
+                total_length: U16::new(total_length),
+                checksum: U16::new(!fold(sum)),
+                source,
+                destination,
+                ..Ipv4::of(TOS, PROTOCOL_ICMP)
+            },
             icmp: U16::new(FRAGMENTATION_NEEDED),
             icmp_checksum: U16::new(!fold(icmp_sum)),
             unused: U16::ZERO,
@@ -216,12 +200,12 @@ impl Answer {
             + length as u32;
         let icmp_sum = pseudo + PACKET_TOO_BIG as u32 + self.mtu as u32 + self.sum;
         HeadV6 {
-            version_class: [0x60, 0, 0, 0],
-            payload_length: U16::new(length),
-            next: PROTOCOL_ICMPV6,
-            hop_limit: TTL,
-            source: self.source.0,
-            destination: self.destination.0,
+            ip: Ipv6 {
+                payload_length: U16::new(length),
+                source: self.source.0,
+                destination: self.destination.0,
+                ..Ipv6::of(PROTOCOL_ICMPV6)
+            },
             icmp: U16::new(PACKET_TOO_BIG),
             icmp_checksum: U16::new(!fold(icmp_sum)),
             mtu: U32::new(self.mtu as u32),

@@ -7,6 +7,7 @@
 use crate::{
     checksum::{fold, sum_address, sum32, sum64},
     frame::{Frame, FrameMut},
+    headers::{Ipv4, Ipv6},
     node::{LinkRow, NextHop, NodeRow},
     parse::{
         Datagram, ETHERNET, ETHERTYPE_V4, ETHERTYPE_V6, IPV4, IPV6, PROTOCOL_ICMPV6, PROTOCOL_UDP,
@@ -19,8 +20,6 @@ use crate::{
 };
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{Immutable, IntoBytes};
-
-const TTL: u8 = 64;
 
 /// Bytes that the encapsulation adds to a client's IP packet over an IPv4 underlay.
 pub const OVERHEAD_V4: usize = IPV4 + UDP + SHIM;
@@ -75,32 +74,6 @@ struct Udp {
     destination: U16,
     length: U16,
     checksum: U16,
-}
-
-#[derive(Clone, Copy, IntoBytes, Immutable)]
-#[repr(C, packed)]
-struct Ipv4 {
-    version_ihl: u8,
-    tos: u8,
-    total_length: U16,
-    id: U16,
-    fragment: U16,
-    ttl: u8,
-    protocol: u8,
-    checksum: U16,
-    source: u32,
-    destination: u32,
-}
-
-#[derive(Clone, Copy, IntoBytes, Immutable)]
-#[repr(C, packed)]
-struct Ipv6 {
-    version_class: [u8; 4],
-    payload_length: U16,
-    next: u8,
-    hop_limit: u8,
-    source: [u64; 2],
-    destination: [u64; 2],
 }
 
 #[derive(Clone, Copy, IntoBytes, Immutable)]
@@ -209,22 +182,16 @@ impl Plan<'_> {
     fn head_v4(&self, destination: u32) -> HeadV4 {
         let source = self.link.source.v4().unwrap_or(0);
         let total_length = self.inner_length + OVERHEAD_V4 as u16;
-        // The sum of what never changes: version and length, don't-fragment, TTL and protocol.
-        let constant = 0x4500 + 0x4000 + ((TTL as u32) << 8 | PROTOCOL_UDP as u32);
-        let sum = constant + total_length as u32 + sum32(source) + sum32(destination);
+        let sum =
+            Ipv4::sum(0, PROTOCOL_UDP) + total_length as u32 + sum32(source) + sum32(destination);
         HeadV4 {
             ethernet: self.ethernet(ETHERTYPE_V4),
             ip: Ipv4 {
-                version_ihl: 0x45,
-                tos: 0,
                 total_length: U16::new(total_length),
-                id: U16::ZERO,
-                fragment: U16::new(0x4000),
-                ttl: TTL,
-                protocol: PROTOCOL_UDP,
                 checksum: U16::new(!fold(sum)),
                 source,
                 destination,
+                ..Ipv4::of(0, PROTOCOL_UDP)
             },
             // UDP over IPv4 may go without a checksum (RFC 768); the inner packet has its own.
             udp: self.udp(total_length - IPV4 as u16, 0),
@@ -258,12 +225,10 @@ impl Plan<'_> {
         HeadV6 {
             ethernet: self.ethernet(ETHERTYPE_V6),
             ip: Ipv6 {
-                version_class: [0x60, 0, 0, 0],
                 payload_length: U16::new(length),
-                next: PROTOCOL_UDP,
-                hop_limit: TTL,
                 source: source.0,
                 destination: destination.0,
+                ..Ipv6::of(PROTOCOL_UDP)
             },
             udp: self.udp(length, checksum),
             shim: self.shim.words(),

@@ -28,6 +28,7 @@ pub mod encap;
 pub mod event;
 pub mod explain;
 pub mod frame;
+mod headers;
 pub mod hold;
 mod icmp;
 pub mod inject;
