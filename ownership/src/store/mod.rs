@@ -23,7 +23,6 @@
 //! owns a frozen session next is decided by a [`TransferWrite`] in the directory, and the two nodes
 //! copy what was decided ([`SessionWrite::settle`]).
 
-mod codec;
 mod condition;
 mod directory_write;
 mod engine;
@@ -33,13 +32,13 @@ mod memory;
 mod outcome;
 mod position;
 mod row;
+pub mod schema;
 mod session_write;
 mod tables;
 mod traits;
 mod transaction;
 mod transfer_write;
 
-pub use codec::{BadRow, Compared};
 pub use condition::Condition;
 pub use directory_write::{Attempt, BadWrite, DirectoryWrite};
 pub use engine::{Engine, Page};
@@ -52,8 +51,9 @@ pub use row::{
     Admission, AuditRow, FenceRow, HeartbeatRow, Identity, InboxRow, Incarnation, OffHomeRow,
     PlacementRow, Row, StoredSession, TransferRow,
 };
+pub use schema::{BadRow, Compared};
 pub use session_write::{Fate, SessionWrite};
 pub use tables::Tables;
-pub use traits::{Directory, Sessions};
+pub use traits::{Directory, Sessions, Store};
 pub use transaction::{Transaction, Write};
 pub use transfer_write::TransferWrite;

@@ -1,4 +1,4 @@
-//! What the protocols use of a store: two small traits, which every engine has.
+//! What the protocols use of a store: two small traits, and what both have. Every engine has them.
 
 use super::{
     AuditKey, AuditRow, DirectoryWrite, Engine, Fault, FenceRow, Generation, HeartbeatRow,
@@ -8,16 +8,24 @@ use super::{
 use crate::{Epoch, NodeIndex, SessionId, StateVersion};
 use std::future::Future;
 
-/// Nodes, epochs, the placement, off-home rows, inboxes and transfers.
+/// What every store has: fence rows and an audit log.
 ///
 /// Every read is of a point no earlier than all that was answered before. `after` of a paged read is
 /// the last key of the page before, and a page with fewer than `limit` rows is the last.
-pub trait Directory: Send + Sync {
+pub trait Store: Send + Sync {
+    /// Writes all but sessions and transfers. A node's own store keeps the node's own fence row, and
+    /// refusals are told and audit rows trimmed in any store.
+    fn write(&self, write: DirectoryWrite) -> impl Future<Output = Outcome> + Send;
+
+    /// Audit rows, in the order of their keys.
+    fn audit(
+        &self,
+        after: Option<AuditKey>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<AuditRow>, Fault>> + Send;
+
     /// The generation of the store.
     fn generation(&self) -> impl Future<Output = Result<Option<Generation>, Fault>> + Send;
-
-    /// The last epoch that was drawn.
-    fn epochs(&self) -> impl Future<Output = Result<Option<Epoch>, Fault>> + Send;
 
     /// A node's fence row.
     fn fence(
@@ -25,6 +33,15 @@ pub trait Directory: Send + Sync {
         node: NodeIndex,
     ) -> impl Future<Output = Result<Option<FenceRow>, Fault>> + Send;
 
+    /// The last epoch that was drawn.
+    fn epochs(&self) -> impl Future<Output = Result<Option<Epoch>, Fault>> + Send;
+
+    /// See [`Engine::seen`].
+    fn seen(&self) -> Position;
+}
+
+/// Nodes, epochs, the placement, off-home rows, inboxes and transfers.
+pub trait Directory: Store {
     /// All fence rows.
     fn fences(&self) -> impl Future<Output = Result<Vec<FenceRow>, Fault>> + Send;
 
@@ -71,28 +88,15 @@ pub trait Directory: Send + Sync {
         frozen: StateVersion,
     ) -> impl Future<Output = Result<Option<TransferRow>, Fault>> + Send;
 
-    /// Writes to the directory.
-    fn write(&self, write: DirectoryWrite) -> impl Future<Output = Outcome> + Send;
-
     /// *Sticky*: decides transfers, each by itself, with one outcome each.
     fn decide(&self, batch: Vec<TransferWrite>) -> impl Future<Output = Vec<Outcome>> + Send;
-
-    /// Audit rows, in the order of their keys.
-    fn audit(
-        &self,
-        after: Option<AuditKey>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<AuditRow>, Fault>> + Send;
-
-    /// See [`Engine::seen`].
-    fn seen(&self) -> Position;
 
     /// See [`Engine::changed`].
     fn changed(&self, since: u64) -> impl Future<Output = u64> + Send;
 }
 
-/// Sessions. Paged as [`Directory`] is.
-pub trait Sessions: Send + Sync {
+/// Sessions.
+pub trait Sessions: Store {
     /// A session.
     fn get(
         &self,
@@ -110,20 +114,6 @@ pub trait Sessions: Send + Sync {
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredSession>, Fault>> + Send;
-
-    /// Audit rows, in the order of their keys.
-    fn audit(
-        &self,
-        after: Option<AuditKey>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<AuditRow>, Fault>> + Send;
-
-    /// Tells of refusals, and trims what was exported: see [`DirectoryWrite::tell`] and
-    /// [`DirectoryWrite::trim`]. A node's own store also keeps the node's own fence row.
-    fn write(&self, write: DirectoryWrite) -> impl Future<Output = Outcome> + Send;
-
-    /// See [`Engine::seen`].
-    fn seen(&self) -> Position;
 }
 
 /// The rows of one kind, out of what an engine gave. Another kind under the key of this one has no
@@ -169,19 +159,33 @@ async fn one_outcome<E: Engine>(engine: &E, write: DirectoryWrite) -> Outcome {
     outcomes.first().copied().unwrap_or(Outcome::Unknown)
 }
 
-impl<E: Engine> Directory for E {
-    async fn generation(&self) -> Result<Option<Generation>, Fault> {
-        one!(self, Key::Generation, Generation)
+impl<E: Engine> Store for E {
+    async fn write(&self, write: DirectoryWrite) -> Outcome {
+        one_outcome(self, write).await
     }
 
-    async fn epochs(&self) -> Result<Option<Epoch>, Fault> {
-        one!(self, Key::Epochs, Epochs)
+    async fn audit(&self, after: Option<AuditKey>, limit: usize) -> Result<Vec<AuditRow>, Fault> {
+        only!(self.page(Span::Audit, after.map(Key::Audit), limit).await?.rows, Audit)
+    }
+
+    async fn generation(&self) -> Result<Option<Generation>, Fault> {
+        one!(self, Key::Generation, Generation)
     }
 
     async fn fence(&self, node: NodeIndex) -> Result<Option<FenceRow>, Fault> {
         one!(self, Key::Fence(node), Fence)
     }
 
+    async fn epochs(&self) -> Result<Option<Epoch>, Fault> {
+        one!(self, Key::Epochs, Epochs)
+    }
+
+    fn seen(&self) -> Position {
+        Engine::seen(self)
+    }
+}
+
+impl<E: Engine> Directory for E {
     async fn fences(&self) -> Result<Vec<FenceRow>, Fault> {
         only!(all(self, Span::Fences).await?, Fence)
     }
@@ -235,20 +239,8 @@ impl<E: Engine> Directory for E {
         one!(self, Key::Transfer(session, frozen), Transfer)
     }
 
-    async fn write(&self, write: DirectoryWrite) -> Outcome {
-        one_outcome(self, write).await
-    }
-
     async fn decide(&self, batch: Vec<TransferWrite>) -> Vec<Outcome> {
         Engine::commit(self, batch.into_iter().map(Into::into).collect()).await
-    }
-
-    async fn audit(&self, after: Option<AuditKey>, limit: usize) -> Result<Vec<AuditRow>, Fault> {
-        only!(self.page(Span::Audit, after.map(Key::Audit), limit).await?.rows, Audit)
-    }
-
-    fn seen(&self) -> Position {
-        Engine::seen(self)
     }
 
     async fn changed(&self, since: u64) -> u64 {
@@ -272,17 +264,5 @@ impl<E: Engine> Sessions for E {
         limit: usize,
     ) -> Result<Vec<StoredSession>, Fault> {
         only!(self.page(Span::Sessions, after.map(Key::Session), limit).await?.rows, Session)
-    }
-
-    async fn audit(&self, after: Option<AuditKey>, limit: usize) -> Result<Vec<AuditRow>, Fault> {
-        only!(self.page(Span::Audit, after.map(Key::Audit), limit).await?.rows, Audit)
-    }
-
-    async fn write(&self, write: DirectoryWrite) -> Outcome {
-        one_outcome(self, write).await
-    }
-
-    fn seen(&self) -> Position {
-        Engine::seen(self)
     }
 }

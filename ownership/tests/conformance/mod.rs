@@ -1,0 +1,57 @@
+//! What every store must do, whatever is under it: one suite for all of them.
+//!
+//! A store runs it by `conformance! { async { a new, empty store } }`. Where answers can be made to
+//! get lost, [`unknown`] is for it too.
+
+pub mod directory;
+pub mod races;
+pub mod sessions;
+pub mod transfers;
+pub mod unknown;
+pub mod world;
+
+/// Tests a store, of which the expression makes a new and empty one each time it is awaited.
+#[macro_export]
+macro_rules! conformance {
+    ($make:expr) => {
+        conformance! { @ $make;
+            directory: a_new_store_is_empty
+                epochs_come_from_one_counter
+                a_name_keeps_its_index
+                whoever_is_not_who_its_fence_row_says_writes_nothing
+                a_node_that_drains_writes_on_and_one_that_is_fenced_does_not
+                a_heartbeat_follows_the_one_before
+                heartbeats_disturb_no_commit
+                a_placement_follows_the_one_before
+                ids_of_foreign_slots_are_found_by_slot
+                a_generation_follows_the_one_before
+                a_change_of_the_directory_is_hinted_at;
+            sessions: a_session_is_born_once
+                a_session_is_born_only_under_the_placement_it_was_minted_by
+                of_two_writes_of_one_version_one_is_done
+                one_that_is_not_done_leaves_the_rest_of_its_batch
+                a_session_may_be_written_twice_in_one_batch
+                a_hand_off_writes_all_or_nothing
+                a_hand_off_needs_a_destination_that_accepts
+                a_lost_owner_is_replaced_only_once_it_is_revoked
+                what_was_handed_to_a_node_that_was_lost_leaves_its_inbox
+                an_epoch_that_is_over_comes_before_everything_else
+                pages_give_every_row_once
+                the_log_tells_of_all_that_was_done_and_of_nothing_else
+                refusals_are_told_and_rows_trimmed;
+            transfers: of_hand_off_and_abort_one_is_decided
+                both_nodes_copy_what_was_decided
+                a_transfer_needs_a_destination_that_accepts;
+            races: of_many_writes_of_one_version_one_is_done
+                of_many_nodes_each_draws_its_own_epoch;
+        }
+    };
+    (@ $make:expr; $($module:ident: $($test:ident)+;)+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                conformance::$module::$test($make.await).await;
+            }
+        )+)+
+    };
+}
