@@ -2,8 +2,9 @@
 
 use super::{
     Hold,
-    books::{Counts, Id, Way},
+    books::{Id, Way},
     core::Core,
+    counts::Counts,
     emit::Away,
 };
 use crate::dataplane::{
@@ -214,7 +215,7 @@ impl Hold {
 
     /// Waits until the keeper has taken a turn, or until `end`.
     fn wait<'a>(&'a self, core: MutexGuard<'a, Core>, end: Instant) -> MutexGuard<'a, Core> {
-        let left = end.saturating_duration_since(Instant::now()).max(super::TICK);
+        let left = end.saturating_duration_since(Instant::now()).max(super::keeper::TICK);
         self.shared.changed.wait_timeout(core, left).unwrap_or_else(PoisonError::into_inner).0
     }
 }
