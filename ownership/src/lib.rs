@@ -4,8 +4,8 @@
 //! where sessions, nodes and the placement are kept ([`store`]), what is told of their changes
 //! ([`audit`]), and the placement of slots on nodes. Of the protocols it holds how a client attaches
 //! again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]); and
-//! until when a node may act as owner ([`lease`]). The others are still to come: the daemon does not use
-//! the model yet.
+//! until when a node may act as owner ([`lease`]); what became of a write ([`pending`]); how a session moves
+//! to another node ([`transfer`]). The others are still to come: the daemon does not use the model yet.
 
 pub mod audit;
 mod bytes;
@@ -15,10 +15,12 @@ mod epoch;
 pub mod lease;
 pub mod model;
 mod node;
+pub mod pending;
 pub mod placement;
 pub mod reattach;
 mod session;
 pub mod store;
+pub mod transfer;
 mod version;
 
 pub use epoch::{Epoch, EpochsExhausted};

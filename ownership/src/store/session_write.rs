@@ -164,6 +164,12 @@ impl SessionWrite {
         Ok(Self { transaction, after: after.session, before: before.copied() })
     }
 
+    /// Compares with it that the placement is still this one.
+    pub fn at_placement(mut self, revision: Revision) -> Self {
+        self.transaction.conditions.push(Condition::PlacementAt(revision));
+        self
+    }
+
     /// Writes with it that this id, which belongs to the session, is sent on to its new owner.
     pub fn off_home(mut self, key: OffHomeKey) -> Self {
         let record = &self.after.record;

@@ -3,7 +3,10 @@ use super::{
     Transaction, TransferRow, Write,
     session_write::{Successor, hands_off, successor},
 };
-use crate::model::{ChangeCause, Commit, Hold, Input};
+use crate::{
+    Revision,
+    model::{ChangeCause, Commit, Hold, Input},
+};
 use std::sync::Arc;
 
 /// *Sticky*: decides in the directory what becomes of a frozen session, HANDOFF or its abort. Both
@@ -80,6 +83,12 @@ impl TransferWrite {
             entries: vec![entry],
         };
         Ok(Self { transaction, row })
+    }
+
+    /// Compares with it that the placement is still this one.
+    pub fn at_placement(mut self, revision: Revision) -> Self {
+        self.transaction.conditions.push(Condition::PlacementAt(revision));
+        self
     }
 
     /// Writes with it that this id, which belongs to the session, is sent on to its new owner.
