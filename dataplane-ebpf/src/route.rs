@@ -278,9 +278,10 @@ impl<T: Tables> Packet<'_, T> {
         if self.service.kind == kind::CONTROL && !self.is_within_limit() {
             return self.reject(Verdict::RateLimited);
         }
-        // A session that comes here from another node is bound when it has arrived.
+        // A session that comes here from another node is bound when it has arrived: its selector
+        // asks again.
         if let Some(verdict) = self.check_binding(detail, generation)
-            && !(is_held && matches!(verdict, Verdict::Unbound))
+            && !(is_held && matches!(verdict, Verdict::Unbound | Verdict::EntryTorn))
         {
             return self.reject(verdict);
         }

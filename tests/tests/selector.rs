@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA, TYPE_OPEN};
 use dataplane_ebpf::table::{Entry, Place};
 use dataplane_ebpf::verdict::{Admission, Verdict};
+use dataplane_ebpf::wire_id_row::Registered;
 use dataplane_user::dataplane::services::Service;
+use dataplane_user::hold::{Bounds, Coming, Session};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
@@ -99,6 +101,50 @@ fn what_waited_in_a_queue_is_delivered_only_if_it_is_of_its_sessions_client_by_t
         };
         let counted = || rig.admission(refusal).is_ok_and(|count| Some(count - 1) == before);
         ensure!(probe::until(PATIENCE, counted), "{bound:?}: not {}", refusal.name());
+        ensure!(rig.inbox.take()?.is_none(), "{bound:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_held_of_a_session_that_came_is_delivered_only_if_it_is_of_its_client() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let (mut rig, server) = enforcing(&cluster)?;
+    let keeper =
+        rig.keep(&cluster, &cluster.nodes()[0], Bounds { per_session: 1 << 16, total: 1 << 16 })?;
+    let host = &cluster.clients()[0];
+    let client =
+        |n| host.namespace().run(|| UdpSocket::bind((host.pool_address(Family::V4, n), 0)));
+    let clients = [client(1)?, client(2)?];
+    let address = |client: usize| clients[client].local_addr();
+    for (slot, bound) in [(1, Some(0)), (2, Some(1)), (3, None)] {
+        let (session, key) = rig.draw(slot);
+        let registered = Registered::new(&session, 1, key.hash).context("an id")?;
+        let coming = Coming {
+            session: Session { service: 1, cpu: 0, keys: vec![key] },
+            wire_ids: vec![registered],
+        };
+        // Nobody has said yet who its client is.
+        let hold = keeper.expect(&mut rig.dataplane, &[coming], 7, 1)?;
+        let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+        for (mark, client) in (0..).zip(&clients) {
+            client.send_to(&[&bytes[..length], &[mark]].concat(), server)?;
+        }
+        let held = || hold.counts()[0].held == 2;
+        ensure!(probe::until(PATIENCE, held), "{:?}", rig.dataplane.counters.service(1, false)?);
+        let client = bound.map(address).transpose()?;
+        ensure!(rig.dataplane.set_binding(key, client));
+        let refusal = if bound.is_some() { Admission::TransportOld } else { Admission::Unbound };
+        let before = rig.admission(refusal)?;
+        hold.release_here(&mut rig.dataplane, PATIENCE)?;
+        let refused = 2 - bound.iter().count() as u64;
+        let counted = || rig.admission(refusal).is_ok_and(|count| count == before + refused);
+        ensure!(probe::until(PATIENCE, counted), "{bound:?}: {}", rig.admission(refusal)?);
+        if let Some(client) = bound {
+            let received = rig.inbox.receive(PATIENCE)?.context("nothing came")?;
+            ensure!(received.from == address(client)?, "{received:?}");
+        }
         ensure!(rig.inbox.take()?.is_none(), "{bound:?}");
     }
     Ok(())
