@@ -9,6 +9,8 @@
 
 pub mod audit;
 mod bytes;
+#[doc = include_str!("clauses.md")]
+pub mod clauses {}
 pub mod client;
 pub mod control;
 mod epoch;

@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: formatting, and clippy for the host and for the BPF target.
+//! `cargo xtask lint`: formatting, clippy for the host and for the BPF target, and the documentation's
+//! links.
 
 use anyhow::Result;
 
@@ -14,7 +15,8 @@ pub fn lint() -> Result<()> {
         "checking the formatting (`cargo fmt` mends it)",
     )?;
     host()?;
-    Variant::ALL.into_iter().try_for_each(bpf)
+    Variant::ALL.into_iter().try_for_each(bpf)?;
+    documentation()
 }
 
 fn host() -> Result<()> {
@@ -30,4 +32,13 @@ fn bpf(variant: Variant) -> Result<()> {
     let mut command = toolchain.cargo_clippy();
     bpf::describe(&mut command, &toolchain, variant);
     run(command.args(["--", "-Dwarnings"]), "checking the BPF programs")
+}
+
+/// Links that lead nowhere are warnings.
+fn documentation() -> Result<()> {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--lib", "--no-deps", "--quiet"]);
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command.env_remove("JUMPGATE_BPF_OBJECT").env_remove("JUMPGATE_BPF_PROBE_OBJECT");
+    run(&mut command, "checking the documentation")
 }

@@ -22,7 +22,7 @@ impl Dataplane {
         });
     }
 
-    /// Publishes the addresses and ports of all services; see [`services::rows`].
+    /// Publishes the addresses and ports of all services; see [`super::services::rows`].
     ///
     /// # Panics
     ///
