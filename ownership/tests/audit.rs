@@ -10,6 +10,7 @@ use ownership::{
         export, read_rows,
     },
     model::{OperationId, Reason, Time},
+    placement::Member,
     store::{
         Attempt, AuditKey, AuditRow, Condition, DirectoryWrite, FenceRow, Incarnation, Key, Memory,
         PlacementRow, Row, Seen, Span, StoredSession, Tables, Transaction,
@@ -71,7 +72,8 @@ fn past(lives: &[Vec<common::Step>]) -> Past {
     let plan = Placement::all_to(node(1));
     let (place, row) = DirectoryWrite::place(None, &plan, attempt(one.identity(), 12)).unwrap();
     apply(&mut tables, place);
-    let next = plan.settled().unwrap();
+    let only = Member { index: node(1), name: "node 1".into(), weight: 1 };
+    let next = plan.next(&[only]).unwrap();
     let (place, placement) =
         DirectoryWrite::place(Some(&row), &next, attempt(one.identity(), 13)).unwrap();
     apply(&mut tables, place);

@@ -73,8 +73,10 @@ proptest! {
             }
         }
         // And if it comes back, everything is as it was.
-        let back = after.settled().unwrap().next(&members).unwrap().settled().unwrap();
-        prop_assert_eq!(back.slots(), before.slots());
+        let back = after.next(&members).unwrap();
+        for (new, old) in back.slots().iter().zip(before.slots()) {
+            prop_assert_eq!(new.owner, old.owner);
+        }
     }
 
     #[test]
@@ -123,9 +125,6 @@ fn a_slot_moves_once_at_a_time() {
     // Node 1 may have them back, though.
     let back = drained.next(&members).unwrap();
     assert!(back.slots().iter().zip(first.slots()).all(|(new, old)| new.owner == old.owner));
-    let settled = drained.settled().unwrap();
-    assert!(settled.slots().iter().all(|slot| slot.previous.is_none()));
-    assert_eq!(settled.next(&members[2..]).unwrap().slots_of(members[2].index).count(), SLOTS);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use ownership::{
     lease::is_unsettled,
     model::{Cause, Context, Hold, Input, OperationId, Owner, Policy, State, Time, birth},
     pending::{Due, NotDone, Pending, Progress, change},
+    placement::Member,
     store::{
         Attempt, DirectoryWrite, FenceRow, Identity, InboxRow, Incarnation, Key, Mismatch,
         OffHomeKey, Outcome, Row, SessionWrite, StoredSession, Tables, Transaction, TransferRow,
@@ -389,7 +390,8 @@ fn a_placement_that_has_changed_meanwhile_leaves_everything_as_it_was() {
         panic!("a placement")
     };
     let attempt = Attempt { by: cluster.origin, now: NOW, operation: OperationId(50) };
-    let next = before.placement().unwrap().settled().unwrap();
+    let only = Member { index: node(1), name: "node 1".into(), weight: 1 };
+    let next = before.placement().unwrap().next(&[only]).unwrap();
     let (write, _) = DirectoryWrite::place(Some(&before), &next, attempt).unwrap();
     assert_eq!(cluster.send(write.transaction()), Outcome::Won);
     let outcome = cluster.sent(&mut hand_off);

@@ -1,11 +1,27 @@
 //! The placement: which node owns each slot, planned once and published to all.
+//!
+//! A slot moves from A to B in three placements, each of which follows when every live node has applied the
+//! one before (the [`Barrier`], which heartbeats tell of):
+//!
+//! ```text
+//! {A}  ->  {B, previous A}  ->  {B}
+//!          | every node knows: B mints ids there
+//!          | no session is left at A --^  | every node knows: A is safe to stop
+//! ```
+//!
+//! One move at a time: while `previous` is set, a slot can only go back, or fail over from an owner that is
+//! lost, which keeps `previous`.
 
+mod applied;
+mod census;
 mod codec;
 mod rendezvous;
 
+pub use applied::Applied;
+pub use census::{Barrier, Census, Emptied};
 pub use codec::BadPlacement;
 
-use crate::NodeIndex;
+use crate::{NodeIndex, model::FenceProof};
 use std::{collections::BTreeSet, fmt};
 use thiserror::Error;
 
@@ -90,10 +106,19 @@ pub enum PlanError {
         weight: u32,
     },
     /// Slots that would move are still moving.
-    #[error(
-        "{0} slots that would move have not finished their last move; settle the placement first"
-    )]
+    #[error("{0} slots that would move have not finished their last move; wait until it has")]
     StillMoving(usize),
+    /// A node was emptied of the slots of another placement.
+    #[error(
+        "the node was emptied of what had moved by revision {emptied}, but revision {stands} stands; \
+         count again"
+    )]
+    OtherRevision {
+        /// By which it was emptied.
+        emptied: Revision,
+        /// Which stands.
+        stands: Revision,
+    },
     /// The counter of revisions has come to its end.
     #[error("no placement revision is left after {}", Revision::MAX)]
     RevisionsExhausted,
@@ -145,10 +170,52 @@ impl Placement {
         if still_moving > 0 { Err(PlanError::StillMoving(still_moving)) } else { Ok(next) }
     }
 
-    /// The placement once every move is complete.
-    pub fn settled(&self) -> Result<Self, PlanError> {
-        let slots = self.slots.iter().map(|slot| SlotOwner { previous: None, ..*slot }).collect();
+    /// The placement after the loss of a node that is proven to be fenced: its slots go to the other
+    /// members, and slots that were moving keep their previous owner, where sessions may still be. A slot
+    /// that goes back to its previous owner has the lost one in its place.
+    ///
+    /// To be [committed only while it is lost](crate::store::DirectoryWrite::while_fenced): sessions that
+    /// it makes after its return would not be found.
+    pub fn failed_over(&self, members: &[Member], lost: FenceProof) -> Result<Self, PlanError> {
+        let lost = lost.fenced().node;
+        let others: Vec<_> =
+            members.iter().filter(|member| member.index != lost).cloned().collect();
+        let mut next = Self::plan(&others, self.revision.next()?)?;
+        for (new, old) in next.slots.iter_mut().zip(&self.slots) {
+            *new = match old {
+                SlotOwner { owner, previous } if *owner == Some(lost) => {
+                    let kept = previous.filter(|previous| new.owner != Some(*previous));
+                    SlotOwner { owner: new.owner, previous: kept.or(Some(lost)) }
+                }
+                SlotOwner { .. } => *old,
+            };
+        }
+        Ok(next)
+    }
+
+    /// The placement once the moves away from a node are complete.
+    ///
+    /// # Errors
+    ///
+    /// If it was emptied of what had moved by another placement than this one, or if no revision is left.
+    pub fn cleared(&self, emptied: Emptied) -> Result<Self, PlanError> {
+        let Emptied { node, revision } = emptied;
+        if revision != self.revision {
+            return Err(PlanError::OtherRevision { emptied: revision, stands: self.revision });
+        }
+        let clear = |slot: &SlotOwner| {
+            let previous = slot.previous.filter(|previous| *previous != node);
+            SlotOwner { previous, ..*slot }
+        };
+        let slots = self.slots.iter().map(clear).collect();
         Ok(Self { revision: self.revision.next()?, slots })
+    }
+
+    /// Whether a drained node is safe to stop: it has no part in this placement, every live node has applied
+    /// that, and not one of its sessions is `left`.
+    pub fn is_safe_to_stop(&self, node: NodeIndex, barrier: Barrier, left: usize) -> bool {
+        let has_part = |slot: &SlotOwner| [slot.owner, slot.previous].contains(&Some(node));
+        barrier.revision() == self.revision && left == 0 && !self.slots.iter().any(has_part)
     }
 
     /// Its version.

@@ -33,6 +33,9 @@ pub enum BadWrite {
     /// The node is fenced: it has to register anew.
     #[error("the node's epoch is over; it must register anew")]
     Fenced,
+    /// The node is not fenced: it is not lost.
+    #[error("the node is not fenced")]
+    NotFenced,
     /// No epoch is left.
     #[error("no epoch is left; the cluster must be set up anew")]
     EpochsExhausted,
@@ -212,6 +215,19 @@ impl DirectoryWrite {
             entries: vec![entry],
         };
         Ok((Self(transaction), row))
+    }
+
+    /// Compares with it that this node is still fenced in the epoch of this row.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, by this row.
+    pub fn while_fenced(mut self, lost: &FenceRow) -> Result<Self, BadWrite> {
+        if lost.admission != Admission::Fenced {
+            return Err(BadWrite::NotFenced);
+        }
+        self.0.conditions.push(Condition::Is(Row::Fence(lost.clone())));
+        Ok(self)
     }
 
     /// *Sticky*: forgets a decision that the origin has copied.

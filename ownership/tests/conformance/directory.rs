@@ -1,8 +1,8 @@
 //! Nodes, epochs, heartbeats, the placement, off-home rows, the generation.
 
 use super::world::{
-    LOST, NOW, World, admit, attempt, changed, node, operation, register, registration, transport,
-    won,
+    LOST, NOW, World, admit, attempt, changed, next_placement, node, operation, register,
+    registration, transport, won,
 };
 use ownership::{
     Epoch, Placement, Revision, StateVersion,
@@ -142,7 +142,7 @@ pub async fn a_placement_follows_the_one_before<S: Directory + Sessions>(store: 
     assert_eq!(world.store.placement().await.as_ref(), Ok(&Some(first.clone())));
     let plan = first.placement().unwrap();
     assert_eq!(plan, Placement::all_to(node(1)));
-    let next = plan.settled().unwrap();
+    let next = next_placement(&plan);
     let place = |before| DirectoryWrite::place(before, &next, attempt(world.two));
     assert_eq!(place(None).map(|_| ()), Err(BadWrite::OtherVersion));
     let (one, second) = place(Some(first)).unwrap();

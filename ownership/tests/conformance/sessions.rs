@@ -1,8 +1,8 @@
 //! Sessions, and what is written with them.
 
 use super::world::{
-    LOST, World, admit, attempt, changed, decided, handed_off, id, next, node, register,
-    taken_over, transport, won,
+    LOST, World, admit, attempt, changed, decided, handed_off, id, next, next_placement, node,
+    register, taken_over, transport, won,
 };
 use ownership::{
     SessionId,
@@ -32,7 +32,7 @@ pub async fn a_session_is_born_only_under_the_placement_it_was_minted_by<
 ) {
     let world = World::new(store).await;
     let birth = world.birth(id(1));
-    let plan = world.placement.placement().unwrap().settled().unwrap();
+    let plan = next_placement(&world.placement.placement().unwrap());
     let (place, _) =
         DirectoryWrite::place(Some(&world.placement), &plan, attempt(world.two)).unwrap();
     won(&world.store, place).await;

@@ -7,6 +7,7 @@ use ownership::{
         Commit, Context, FenceProof, Input, OperationId, Owner, Policy, Time, Transport, birth,
         decide,
     },
+    placement::Member,
     store::{
         Attempt, AuditRow, Directory, DirectoryWrite, FenceRow, Identity, Incarnation, Mismatch,
         Outcome, PlacementRow, SessionWrite, Sessions, StoredSession,
@@ -112,6 +113,11 @@ pub fn handed_off(before: &StoredSession, by: Identity, to: Identity) -> Session
 pub fn taken_over(before: &StoredSession, by: Identity) -> SessionWrite {
     let proof = FenceProof::new(before.record.owner());
     changed(before, Input::TakeOver { proof }, by)
+}
+
+/// The placement after another one: all slots to the first node.
+pub fn next_placement(before: &Placement) -> Placement {
+    before.next(&[Member { index: node(1), name: "node 1".into(), weight: 1 }]).unwrap()
 }
 
 /// Two nodes, and a placement that gives all slots to the first.
