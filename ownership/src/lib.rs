@@ -2,10 +2,14 @@
 //!
 //! This crate knows nothing of packets or of the kernel. It holds the model of a session ([`model`]),
 //! where sessions, nodes and the placement are kept ([`store`]), what is told of their changes
-//! ([`audit`]), and the placement of slots on nodes. Of the protocols it holds how a client attaches
-//! again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]); and
-//! until when a node may act as owner ([`lease`]); what became of a write ([`pending`]); how a session moves
-//! to another node ([`transfer`]). The others are still to come: the daemon does not use the model yet.
+//! ([`audit`]), and the placement of slots on nodes ([`placement`]).
+//!
+//! The protocols are state machines without clock, I/O or randomness: until when a node may act as owner
+//! ([`lease`]); what became of a write ([`pending`]); how a session moves to another node ([`transfer`]),
+//! and what becomes of it if its owner is lost ([`takeover`]); and how a client attaches again: the
+//! messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]).
+//!
+//! The daemon does not use them yet.
 
 pub mod audit;
 mod bytes;
@@ -22,6 +26,7 @@ pub mod placement;
 pub mod reattach;
 mod session;
 pub mod store;
+pub mod takeover;
 pub mod transfer;
 mod version;
 

@@ -1,9 +1,9 @@
 //! The one place where a session changes.
 
 use super::{
-    Accepted, Cause, ChangeCause, Commit, Context, Decision, Freshness, Hold, Input, Owner, Reason,
-    Reattach, ReplayWindow, SessionRecord, State, StateChange, SwitchAllowance, Time, Transport,
-    policy::TooSoon,
+    Accepted, Cause, ChangeCause, Commit, Context, Decision, Freshness, Hold, Input, Owner, Policy,
+    Reason, Reattach, ReplayWindow, SessionRecord, State, StateChange, SwitchAllowance, Time,
+    Transport, policy::TooSoon,
 };
 use crate::{NodeIndex, SessionId, StateVersion};
 
@@ -45,7 +45,7 @@ pub fn decide(record: &SessionRecord, input: &Input, context: &Context) -> Decis
     }
     let now = context.now.max(record.changed);
     let change = Change { record, input, context, now };
-    match expired(record, context, now) {
+    match expired(record, &context.policy, now) {
         Some(cause) if matches!(input, Input::Expire) => change.end(cause, None),
         Some(cause) => change.end(cause, Some(cause.reason())),
         None => match change.apply() {
@@ -81,19 +81,26 @@ fn authority(record: &SessionRecord, input: &Input, actor: Owner) -> Result<(), 
     Ok(())
 }
 
+impl SessionRecord {
+    /// Whether a time limit of the session has passed: whatever is asked of it next ends it.
+    pub fn is_over(&self, policy: &Policy, now: Time) -> bool {
+        expired(self, policy, now.max(self.changed)).is_some()
+    }
+}
+
 /// The time limit that has passed, if one has.
-fn expired(record: &SessionRecord, context: &Context, now: Time) -> Option<Cause> {
-    let policy = &context.policy;
+fn expired(record: &SessionRecord, policy: &Policy, now: Time) -> Option<Cause> {
+    let lost = match record.state {
+        State::Terminated(_) => return None,
+        State::Recovering { since } => Some(since),
+        // One that nobody ever attached to is no better than one that lost its transport.
+        State::Birth => Some(record.born),
+        State::Attached(_) => None,
+    };
     if now >= record.born.after(policy.session_ttl) {
         return Some(Cause::SessionTtl);
     }
-    let lost = match record.state {
-        State::Recovering { since } => since,
-        // One that nobody ever attached to is no better than one that lost its transport.
-        State::Birth => record.born,
-        State::Attached(_) | State::Terminated(_) => return None,
-    };
-    (now >= lost.after(policy.transport_loss_ttl)).then_some(Cause::TransportLossTtl)
+    (now >= lost?.after(policy.transport_loss_ttl)).then_some(Cause::TransportLossTtl)
 }
 
 /// An input on its way to a decision.
