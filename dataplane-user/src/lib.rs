@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod fences;
+mod frame;
 pub mod hold;
 pub mod neighbours;
 pub mod node;

@@ -363,7 +363,7 @@ fn what_can_be_no_client_is_refused_and_changes_nothing() -> Result<()> {
     require_root!();
     let site = Site::new(Family::V4)?;
     let session = site.open("native", Some(0))?;
-    for nobody in ["0.0.0.0:9", "192.0.2.1:0", "[ff02::1]:9"] {
+    for nobody in ["0.0.0.0:9", "192.0.2.1:0", "[ff02::1]:9", "[2001:db8::1]:9"] {
         let nobody = Some(nobody.parse()?);
         let refused = site.api()?.bind(&session, nobody);
         ensure!(matches!(refused, Err(ClientError::Refused(_))), "{nobody:?}: {refused:?}");

@@ -1,12 +1,13 @@
 //! Markers on their way through the CPUs' queues to applications, and back as acknowledgements.
 
 use crate::{
-    checksum,
     dataplane::{inject::Injector, memory::Memory},
+    frame::udp_frame,
 };
 use dataplane_ebpf::{
     marker::{Token, encode},
     node::{LINKS, LinkRow, NODES},
+    service::ENCAP_PORT,
     tables::Tables,
 };
 use rand::{TryRngCore, rngs::OsRng};
@@ -115,7 +116,8 @@ impl Markers {
             let sources = sources(marked.address.ip(), tables);
             let source = sources[marked.tries / links.len() % sources.len()];
             let payload = encode(self.nonce, token);
-            let frame = frame(link.mac, source, marked.address, &payload);
+            let from = SocketAddr::new(source, ENCAP_PORT);
+            let frame = udp_frame(link.mac, from, marked.address, &payload);
             if let Err(error) = injector.send(link.ifindex, marked.queue.cpu, &frame) {
                 tracing::debug!(%error, ifindex = link.ifindex, "a marker was not sent");
             }
@@ -159,77 +161,9 @@ fn sources(destination: IpAddr, tables: &Memory) -> Vec<IpAddr> {
     peer.into_iter().chain([nobody]).collect()
 }
 
-/// A UDP datagram from a source's port 7471 in an Ethernet frame for the interface with this MAC
-/// address.
-fn frame(mac: [u8; 6], source: IpAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
-    let length = (8 + payload.len()) as u16;
-    let mut udp = Vec::with_capacity(length.into());
-    udp.extend(dataplane_ebpf::service::ENCAP_PORT.to_be_bytes());
-    udp.extend(destination.port().to_be_bytes());
-    udp.extend(length.to_be_bytes());
-    udp.extend([0, 0]);
-    udp.extend(payload);
-    let mut frame = [&mac[..], &[2, 0, 0, 0, 0, 1]].concat();
-    let mut pseudo = Vec::new();
-    match (source, destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            frame.extend([0x08, 0x00]);
-            let mut header = vec![0x45, 0];
-            header.extend((20 + length).to_be_bytes());
-            header.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
-            header.extend(source.octets());
-            header.extend(destination.octets());
-            let sum = checksum_of(&[&header]);
-            header[10..12].copy_from_slice(&sum);
-            pseudo.extend(&header[12..20]);
-            frame.extend(header);
-        }
-        (source, destination) => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-            frame.extend(length.to_be_bytes());
-            frame.extend([17, 64]);
-            for address in [source, destination] {
-                let IpAddr::V6(address) = address else { unreachable!("one family") };
-                pseudo.extend(address.octets());
-            }
-            frame.extend(&pseudo);
-        }
-    }
-    pseudo.extend([0, 17]);
-    pseudo.extend(length.to_be_bytes());
-    let sum = checksum_of(&[&pseudo, &udp]);
-    // 0 would mean that there is none.
-    let sum = if sum == [0; 2] { [0xff; 2] } else { sum };
-    udp[6..8].copy_from_slice(&sum);
-    frame.extend(udp);
-    frame
-}
-
-/// The bytes of the checksum of parts of even length, but for the last.
-fn checksum_of(parts: &[&[u8]]) -> [u8; 2] {
-    checksum::checksum(parts.iter().map(|part| checksum::sum(part)).sum())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_markers_frame_has_right_checksums() {
-        for (source, destination, header) in
-            [("192.0.2.1", "198.51.100.1:7000", 20), ("100::1", "[2001:db8::1]:7000", 40)]
-        {
-            let (source, to) = (source.parse().unwrap(), destination.parse().unwrap());
-            let frame = frame([2; 6], source, to, &[7; 48]);
-            let (ip, udp) = frame[14..].split_at(header);
-            let addresses = if header == 20 { &ip[12..] } else { &ip[8..] };
-            assert_eq!(checksum_of(&[addresses, &[0, 17], &udp[4..6], udp]), [0; 2]);
-            assert_eq!(&udp[8..], [7; 48]);
-            if header == 20 {
-                assert_eq!(checksum_of(&[ip]), [0; 2]);
-            }
-        }
-    }
 
     #[test]
     fn only_markers_that_are_waited_for_are_admitted() {

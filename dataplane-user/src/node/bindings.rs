@@ -18,12 +18,15 @@ use std::{
 /// A client may have several sessions; then the one that was bound last speaks for its replies.
 pub(super) type Clients = BTreeMap<(usize, SocketAddr), Vec<SessionId>>;
 
-/// An address and port that packets can come from, and nothing else of it.
-pub(super) fn checked(client: SocketAddr) -> Result<SocketAddr, Refusal> {
+/// An address and port that packets to a service's address can come from, and nothing else of it.
+pub(super) fn checked(client: SocketAddr, service: SocketAddr) -> Result<SocketAddr, Refusal> {
     let ip = client.ip();
     let mapped = matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     if client.port() == 0 || ip.is_unspecified() || ip.is_multicast() || mapped {
         return Err(Refusal::NoClient(client));
+    }
+    if ip.is_ipv4() != service.is_ipv4() {
+        return Err(Refusal::ClientFamily { client, service });
     }
     Ok(SocketAddr::new(ip, client.port()))
 }
@@ -32,8 +35,8 @@ impl Node {
     /// Binds a session to a client.
     pub fn bind(&mut self, session: &str, client: SocketAddr) -> Result<(), Refusal> {
         self.check_fence()?;
-        let client = checked(client)?;
         let id = self.find_session(session)?;
+        let client = checked(client, self.services[self.sessions[&id].service].address)?;
         self.set_client(id, Some(client))
     }
 
@@ -155,8 +158,13 @@ mod tests {
 
     #[test]
     fn a_client_is_a_host_with_a_port() {
+        let services = ["198.51.100.1:7000", "[2001:db8::2]:7000"].map(|one| one.parse().unwrap());
         for fine in ["192.0.2.1:5", "[2001:db8::1]:65535", "127.0.0.1:1"] {
-            assert!(checked(fine.parse().unwrap()).is_ok(), "{fine}");
+            let client: SocketAddr = fine.parse().unwrap();
+            let (same, other) = (client.is_ipv6() as usize, client.is_ipv4() as usize);
+            assert_eq!(checked(client, services[same]).unwrap(), client);
+            let refused = checked(client, services[other]);
+            assert!(matches!(refused, Err(Refusal::ClientFamily { .. })), "{fine}");
         }
         for wrong in [
             "192.0.2.1:0",
@@ -166,7 +174,7 @@ mod tests {
             "[ff02::1]:5",
             "[::ffff:1.2.3.4]:5",
         ] {
-            let refused = checked(wrong.parse().unwrap());
+            let refused = checked(wrong.parse().unwrap(), services[0]);
             assert!(matches!(refused, Err(Refusal::NoClient(_))), "{wrong}");
         }
     }

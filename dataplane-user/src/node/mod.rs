@@ -214,7 +214,8 @@ impl Node {
         let place = self.find_service(service)?;
         self.check_cpu(cpu)?;
         self.check_fence()?;
-        let client = client.map(checked).transpose()?;
+        let address = self.services[place].address;
+        let client = client.map(|client| checked(client, address)).transpose()?;
         if self.slots.is_empty() {
             return Err(Refusal::NoSlots);
         }

@@ -1,14 +1,18 @@
 //! Packets as a client of a session might send them: what is explained when only a session is
 //! named.
 
-use crate::dataplane::services::{Protocol, Service};
+use crate::{
+    dataplane::services::{Protocol, Service},
+    frame::udp_frame,
+};
 use dataplane_ebpf::dissect::{
     native::{Header, TYPE_CONTROL, TYPE_DATA},
     quic_lb,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-const UDP: u8 = 17;
+/// Any interface's MAC address.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// One packet for each wire id, from the client that the session is bound to; from nobody's address
 /// (RFC 5737, RFC 3849) if it is bound to none. A SessionID that data packets do not carry stands in
@@ -23,15 +27,17 @@ pub(super) fn probe_packets(
         IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
     };
+    // An earlier daemon may have bound one of another family.
+    let client = client.filter(|client| client.is_ipv4() == vip.is_ipv4());
     let from = client.unwrap_or((nobody, 50_000).into());
     let packet = |(place, id): (usize, &Vec<u8>)| {
         // The first is the SessionID.
         if place == 0 && service.protocol != Protocol::Native {
             let port = service.control_port?;
-            return Some(frame(from, (vip, port).into(), &native(TYPE_CONTROL, id)?));
+            return Some(udp_frame(MAC, from, (vip, port).into(), &native(TYPE_CONTROL, id)?));
         }
         let payload = payload(service.protocol, id)?;
-        Some(frame(from, service.address, &payload))
+        Some(udp_frame(MAC, from, service.address, &payload))
     };
     wire_ids.iter().enumerate().filter_map(packet).collect()
 }
@@ -63,35 +69,4 @@ fn payload(protocol: Protocol, id: &[u8]) -> Option<Vec<u8>> {
         // A G-PDU of 32 bytes.
         Protocol::GtpU => with(&[0x30, 255, 0, 32], 32),
     })
-}
-
-/// A whole frame; both addresses are of one family.
-fn frame(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
-    let length = (8 + payload.len()) as u16;
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    match (from.ip(), to.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(vip)) => {
-            frame.extend([0x08, 0x00, 0x45, 0]);
-            frame.extend((20 + length).to_be_bytes());
-            frame.extend([0, 0, 0x40, 0, 64, UDP, 0, 0]);
-            frame.extend(source.octets());
-            frame.extend(vip.octets());
-        }
-        (source, vip) => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-            frame.extend(length.to_be_bytes());
-            frame.extend([UDP, 64]);
-            for address in [source, vip] {
-                frame.extend(match address {
-                    IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-                    IpAddr::V6(v6) => v6.octets(),
-                });
-            }
-        }
-    }
-    for field in [from.port(), to.port(), length, 0] {
-        frame.extend(field.to_be_bytes());
-    }
-    frame.extend(payload);
-    frame
 }

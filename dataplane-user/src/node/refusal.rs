@@ -90,6 +90,14 @@ pub enum Refusal {
     /// No client can have this address.
     #[error("{0} is no address and port of a client")]
     NoClient(SocketAddr),
+    /// No packet from this client can get to the service.
+    #[error("{client} cannot be a client of {service}: name one of the same address family")]
+    ClientFamily {
+        /// The client.
+        client: SocketAddr,
+        /// The service's address.
+        service: SocketAddr,
+    },
     /// The session has as many wire ids as one may have.
     #[error("session {0} has {WIRE_IDS} wire ids, as many as one may have")]
     TooManyIds(String),
