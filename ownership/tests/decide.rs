@@ -338,6 +338,7 @@ fn every_reason_that_the_model_gives_is_met() {
         Reason::UnknownSession,
         Reason::StoreUnavailable,
         Reason::BadProof,
+        Reason::PartialWrite,
     ];
     let missing: Vec<_> =
         Reason::ALL.iter().filter(|r| !met.contains(r) && !elsewhere.contains(r)).collect();

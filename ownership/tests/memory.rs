@@ -1,12 +1,12 @@
 //! The memory store does what every store must, and refuses to be older than what was seen of it.
 
 mod conformance;
+#[path = "conformance/unknown.rs"]
+mod unknown;
 
-use conformance::{
-    unknown::{self, Unreliable},
-    world::{World, id, next},
-};
+use conformance::world::{World, id, next};
 use ownership::store::{Delivery, Fault, Memory, Outcome, Seen, Sessions, Store};
+use unknown::Unreliable;
 
 conformance! { async { Memory::default() } }
 

@@ -362,7 +362,8 @@ fn is_final(reason: Reason) -> bool {
         | Reason::NotFenced
         | Reason::ConcurrentMutation
         | Reason::StoreUnavailable
-        | Reason::BadProof => false,
+        | Reason::BadProof
+        | Reason::PartialWrite => false,
     }
 }
 

@@ -94,6 +94,8 @@ reasons! {
     StoreUnavailable = 25, "STORE_UNAVAILABLE", Policy;
     /// The proof of possession is wrong.
     BadProof = 26, "BAD_PROOF", Security;
+    /// A write to the store was cut short by an I/O error.
+    PartialWrite = 27, "PARTIAL_WRITE", Security;
 }
 
 impl Reason {

@@ -31,33 +31,36 @@ impl Condition {
         }
     }
 
+    /// What a transaction comes to if this does not hold.
+    pub fn otherwise(&self) -> Outcome {
+        match self {
+            Self::Absent(_) | Self::Is(_) => Outcome::Lost(Mismatch::Row),
+            Self::Acting(_) => Outcome::Fenced,
+            Self::Accepting(_) => Outcome::Lost(Mismatch::Destination),
+            Self::Revoked(_) => Outcome::Lost(Mismatch::Owner),
+            Self::PlacementAt(_) => Outcome::Lost(Mismatch::Placement),
+        }
+    }
+
     /// Whether it holds of the row that stands there.
     ///
     /// # Errors
     ///
-    /// With the outcome that it has if it does not.
+    /// With what the transaction comes to if it does not.
     pub fn check(&self, stands: Option<&Row>) -> Result<(), Outcome> {
-        let (holds, otherwise) = match (self, stands) {
-            (Self::Absent(_), row) => (row.is_none(), Outcome::Lost(Mismatch::Row)),
-            (Self::Is(expected), row) => (row == Some(expected), Outcome::Lost(Mismatch::Row)),
-            (Self::Acting(identity), Some(Row::Fence(row))) => {
-                (row.admits(*identity), Outcome::Fenced)
-            }
-            (Self::Acting(_), _) => (false, Outcome::Fenced),
+        let holds = match (self, stands) {
+            (Self::Absent(_), row) => row.is_none(),
+            (Self::Is(expected), row) => row == Some(expected),
+            (Self::Acting(identity), Some(Row::Fence(row))) => row.admits(*identity),
             (Self::Accepting(identity), Some(Row::Fence(row))) => {
-                let accepts = row.identity() == *identity && row.admission == Admission::Accepting;
-                (accepts, Outcome::Lost(Mismatch::Destination))
+                row.identity() == *identity && row.admission == Admission::Accepting
             }
-            (Self::Accepting(_), _) => (false, Outcome::Lost(Mismatch::Destination)),
-            (Self::Revoked(owner), Some(Row::Fence(row))) => {
-                (row.has_revoked(*owner), Outcome::Lost(Mismatch::Owner))
+            (Self::Revoked(owner), Some(Row::Fence(row))) => row.has_revoked(*owner),
+            (Self::PlacementAt(revision), Some(Row::Placement(row))) => row.revision == *revision,
+            (Self::Acting(_) | Self::Accepting(_) | Self::Revoked(_) | Self::PlacementAt(_), _) => {
+                false
             }
-            (Self::Revoked(_), _) => (false, Outcome::Lost(Mismatch::Owner)),
-            (Self::PlacementAt(revision), Some(Row::Placement(row))) => {
-                (row.revision == *revision, Outcome::Lost(Mismatch::Placement))
-            }
-            (Self::PlacementAt(_), _) => (false, Outcome::Lost(Mismatch::Placement)),
         };
-        if holds { Ok(()) } else { Err(otherwise) }
+        if holds { Ok(()) } else { Err(self.otherwise()) }
     }
 }

@@ -1,3 +1,4 @@
+use super::Generation;
 use crate::{NodeIndex, SessionId, StateVersion};
 use std::fmt;
 
@@ -63,13 +64,19 @@ impl From<SessionId> for WireId {
 /// The key of an audit row: counts up within a stream, and may leave numbers out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuditKey {
-    /// Who numbers: 0 where the store does it itself, else one number for each writer.
+    /// Who numbers, so that no two logs that are looked at together have rows with the same key.
     pub stream: u64,
     /// The number.
     pub number: u64,
 }
 
 impl AuditKey {
+    /// The stream of rows that one store numbers itself, in one generation. Stores that share logs
+    /// differ in `writer`.
+    pub const fn stream_of(generation: Generation, writer: u16) -> u64 {
+        generation.0 << 16 | writer as u64
+    }
+
     /// Before all others.
     pub const FIRST: Self = Self { stream: 0, number: 0 };
     /// After all others.

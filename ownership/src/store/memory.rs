@@ -1,6 +1,6 @@
 use super::{
     Delivery, Engine, Fault, Key, Limbo, OlderStore, Outcome, Page, Position, Row, Seen, Span,
-    Tables, Transaction, Write,
+    Tables, Transaction,
 };
 use std::{
     collections::VecDeque,
@@ -107,7 +107,7 @@ impl Engine for Memory {
     async fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
         let mut inner = self.inner();
         let outcomes = batch.iter().map(|transaction| inner.commit(transaction)).collect();
-        if batch.iter().any(concerns_directory) {
+        if batch.iter().any(Transaction::concerns_directory) {
             self.changed.send_replace(inner.limbo.tables().position().revision);
         }
         outcomes
@@ -125,16 +125,4 @@ impl Engine for Memory {
             Err(_) => since,
         }
     }
-}
-
-/// Whether somebody may wait for what a transaction writes: sessions and audit rows are watched by
-/// nobody.
-fn concerns_directory(transaction: &Transaction) -> bool {
-    transaction.writes().iter().any(|write| {
-        let key = match write {
-            Write::Put(row) => row.key(),
-            Write::Delete(key) => key.clone(),
-        };
-        !matches!(key, Key::Session(_) | Key::Audit(_))
-    })
 }

@@ -31,6 +31,7 @@ mod limbo;
 mod memory;
 mod outcome;
 mod position;
+pub mod redb;
 mod row;
 pub mod schema;
 mod session_write;
@@ -47,6 +48,7 @@ pub use limbo::{Delivery, Limbo};
 pub use memory::Memory;
 pub use outcome::{Failure, Fault, Mismatch, Outcome};
 pub use position::{Generation, OlderStore, Position, Seen};
+pub use redb::Redb;
 pub use row::{
     Admission, AuditRow, FenceRow, HeartbeatRow, Identity, InboxRow, Incarnation, OffHomeRow,
     PlacementRow, Row, StoredSession, TransferRow,

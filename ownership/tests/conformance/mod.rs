@@ -1,13 +1,12 @@
 //! What every store must do, whatever is under it: one suite for all of them.
 //!
 //! A store runs it by `conformance! { async { a new, empty store } }`. Where answers can be made to
-//! get lost, [`unknown`] is for it too.
+//! get lost, `unknown.rs` is for it too.
 
 pub mod directory;
 pub mod races;
 pub mod sessions;
 pub mod transfers;
-pub mod unknown;
 pub mod world;
 
 /// Tests a store, of which the expression makes a new and empty one each time it is awaited.

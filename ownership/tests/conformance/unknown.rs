@@ -1,6 +1,6 @@
 //! Outcomes that nobody knows, for stores whose answers can be made to get lost.
 
-use super::world::{LOST, World, changed, id, next, transport};
+use crate::conformance::world::{LOST, World, changed, id, next, transport};
 use ownership::{
     model::Input,
     store::{Delivery, Directory, Fate, Outcome, Sessions},

@@ -38,6 +38,11 @@ impl JsonLines {
         file.set_len(length)?;
         Ok(Self { file, length, half_written: false, recent })
     }
+
+    /// The greatest key of the rows at the end of the file.
+    pub(crate) fn last(&self) -> Option<AuditKey> {
+        self.recent.last().copied()
+    }
 }
 
 impl Sink for JsonLines {

@@ -36,6 +36,11 @@ const FORMAT: u8 = 1;
 #[error("the row is corrupt: its {0} has no meaning")]
 pub struct BadRow(&'static str);
 
+impl BadRow {
+    /// A store that does not say where it stands.
+    pub(super) const POSITION: Self = Self("position");
+}
+
 impl From<Bad> for BadRow {
     fn from(Bad(what): Bad) -> Self {
         Self(what)

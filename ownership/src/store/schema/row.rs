@@ -98,6 +98,21 @@ impl Row {
     }
 }
 
+impl StoredSession {
+    /// Length of a session's row in bytes.
+    pub const LENGTH: usize = 32 + 16 + RECORD_LENGTH;
+
+    /// The row as bytes.
+    pub fn to_bytes(&self) -> [u8; Self::LENGTH] {
+        let Self { record, head, operation } = self;
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..32].copy_from_slice(&head.bytes());
+        bytes[32..48].copy_from_slice(&operation.0.to_be_bytes());
+        bytes[48..].copy_from_slice(&record.to_bytes());
+        bytes
+    }
+}
+
 impl Out {
     /// In this order, so that what conditions ask of the row is one range of its bytes.
     fn fence(&mut self, row: &FenceRow) -> &mut Self {
@@ -119,8 +134,7 @@ impl Out {
     }
 
     fn stored(&mut self, session: &StoredSession) -> &mut Self {
-        let StoredSession { record, head, operation } = session;
-        self.head(*head).operation(*operation).bytes(&record.to_bytes())
+        self.bytes(&session.to_bytes())
     }
 
     fn entry(&mut self, entry: &Entry) -> &mut Self {
