@@ -3,8 +3,8 @@
 use ownership::{
     NodeIndex, Placement, SessionId,
     lease::is_unsettled,
-    model::{Cause, Context, Hold, Input, OperationId, Owner, Policy, State, Time, birth},
-    pending::{Due, NotDone, Pending, Progress, change},
+    model::{Cause, Context, Hold, Input, OperationId, Owner, Policy, Reason, State, Time, birth},
+    pending::{Due, NoChange, NotDone, Pending, Progress, change},
     placement::Member,
     store::{
         Attempt, DirectoryWrite, FenceRow, Identity, InboxRow, Incarnation, Key, Mismatch,
@@ -486,7 +486,12 @@ fn what_was_handed_to_an_earlier_epoch_is_not_resumed_in_a_later_one() {
     let mut hand_off = cluster.hand_off::<SessionWrite>(&session);
     assert_eq!(cluster.sent(&mut hand_off), Outcome::Won);
     let later = register(&mut cluster.tables, 2);
-    assert_eq!(Arrived::new(cluster.inbox().unwrap(), later), None);
+    let lost = Arrived::new(cluster.inbox().unwrap(), later).unwrap();
+    assert!(!lost.is_owned());
+    let context = cluster.context(later);
+    let refused = lost.resume(lost.session(), &context).unwrap_err();
+    assert_eq!(refused, NoChange::Refused(Reason::OwnershipConflict));
+    assert_eq!(Arrived::new(cluster.inbox().unwrap(), cluster.origin), None, "not its inbox");
 }
 
 #[test]

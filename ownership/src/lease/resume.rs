@@ -48,7 +48,7 @@ pub enum NotResumable {
 }
 
 /// An epoch that is about to be resumed: what its sessions' moves were at is put in order first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resuming {
     holder: Holder,
     unsettled: BTreeSet<SessionId>,

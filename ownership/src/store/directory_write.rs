@@ -230,6 +230,45 @@ impl DirectoryWrite {
         Ok(self)
     }
 
+    /// *Sticky*: copies the node's own fence row, once it stands in the directory, into the node's own
+    /// store, in the place of the one before it. Its event was written with it.
+    ///
+    /// # Errors
+    ///
+    /// If `before` is another node's, or of a later epoch.
+    pub fn copy_fence(before: Option<&FenceRow>, row: &FenceRow) -> Result<Self, BadWrite> {
+        if before.is_some_and(|before| before.node != row.node || before.epoch > row.epoch) {
+            return Err(BadWrite::OtherVersion);
+        }
+        let before = before.cloned().map(Row::Fence);
+        Ok(Self::copy(before, Row::Fence(row.clone())))
+    }
+
+    /// *Sticky*: copies a placement that the node applies into the node's own store, in the place of the
+    /// one before it: from here on sessions are born by it. Its event was written in the directory.
+    ///
+    /// # Errors
+    ///
+    /// If `before` is not older.
+    pub fn copy_placement(
+        before: Option<&PlacementRow>,
+        row: &PlacementRow,
+    ) -> Result<Self, BadWrite> {
+        if before.is_some_and(|before| before.revision >= row.revision) {
+            return Err(BadWrite::OtherVersion);
+        }
+        let before = before.cloned().map(Row::Placement);
+        Ok(Self::copy(before, Row::Placement(row.clone())))
+    }
+
+    fn copy(before: Option<Row>, row: Row) -> Self {
+        Self(Transaction {
+            conditions: vec![replaces(row.key(), before)],
+            writes: vec![Write::Put(row)],
+            entries: Vec::new(),
+        })
+    }
+
     /// *Sticky*: forgets a decision that the origin has copied.
     pub fn forget_transfer(row: &TransferRow, by: Identity) -> Self {
         Self::remove(Row::Transfer(row.clone()), by)

@@ -6,6 +6,9 @@ use crate::{
 
 /// A session that has been handed to this node: the node owns it, and nothing but its RESUME is left. It
 /// stays in the inbox until then, so a node that starts again finds it there.
+///
+/// One that was handed to an earlier epoch of the node is lost like all sessions of that epoch, and is
+/// [taken over](crate::takeover) like them; in *sticky* once it has been copied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Arrived {
     inbox: InboxRow,
@@ -13,10 +16,15 @@ pub struct Arrived {
 }
 
 impl Arrived {
-    /// What stands in the inbox of `by`, if it was handed to this epoch of it. What was handed to an
-    /// earlier one is lost to that, and is taken over.
+    /// What stands in the inbox of the node that `by` is.
     pub fn new(inbox: InboxRow, by: Identity) -> Option<Self> {
-        (inbox.session.record.owner() == by.owner).then_some(Self { inbox, by })
+        let owner = inbox.session.record.owner();
+        (owner.node == by.owner.node).then_some(Self { inbox, by })
+    }
+
+    /// Whether the node owns it in this epoch. If not, nothing of it is delivered.
+    pub fn is_owned(&self) -> bool {
+        self.inbox.session.record.owner() == self.by.owner
     }
 
     /// The session as it was handed off.
@@ -34,7 +42,7 @@ impl Arrived {
     ///
     /// # Errors
     ///
-    /// If the model refuses it, or `context` is not of the owner.
+    /// If the model refuses it, or `context` is not of the owner, as in a later epoch of it.
     pub fn resume(
         &self,
         before: &StoredSession,

@@ -40,6 +40,7 @@ macro_rules! conformance {
                 refusals_are_told_and_rows_trimmed;
             transfers: of_hand_off_and_abort_one_is_decided
                 both_nodes_copy_what_was_decided
+                a_nodes_own_store_follows_the_directory
                 a_transfer_needs_a_destination_that_accepts;
             races: of_many_writes_of_one_version_one_is_done
                 of_many_nodes_each_draws_its_own_epoch;

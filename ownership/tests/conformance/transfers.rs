@@ -1,11 +1,11 @@
 //! Sticky transfers: decided in the directory, copied by both nodes.
 
-use super::world::{LOST, World, admit, changed, decided, id, node};
+use super::world::{LOST, World, admit, attempt, changed, decided, id, next_placement, node};
 use ownership::{
     model::{Commit, Input},
     store::{
-        Directory, DirectoryWrite, Mismatch, Outcome, SessionWrite, Sessions, StoredSession,
-        TransferWrite,
+        BadWrite, Directory, DirectoryWrite, Mismatch, Outcome, SessionWrite, Sessions,
+        StoredSession, TransferWrite,
     },
 };
 
@@ -85,4 +85,26 @@ pub async fn a_transfer_needs_a_destination_that_accepts<S: Directory + Sessions
     assert_eq!(outcomes, [Outcome::Fenced]);
     assert_eq!(world.store.transfer(id(1), frozen.record.version()).await, Ok(None));
     assert_eq!(world.store.inbox(node(2), None, 10).await, Ok(vec![]));
+}
+
+/// In a node's own store its fence row and the placement are copies of what stands in the directory; here
+/// one store plays both.
+pub async fn a_nodes_own_store_follows_the_directory<S: Directory + Sessions>(store: S) {
+    let world = World::new(store).await;
+    let fence = world.store.fence(node(1)).await.unwrap().unwrap();
+    let birth = world.birth(id(1));
+    let plan = next_placement(&world.placement.placement().unwrap());
+    let (_, placement) =
+        DirectoryWrite::place(Some(&world.placement), &plan, attempt(world.one)).unwrap();
+    let copy = |before| DirectoryWrite::copy_placement(before, &placement);
+    won(&world, copy(Some(&world.placement)).unwrap()).await;
+    assert_eq!(copy(Some(&placement)), Err(BadWrite::OtherVersion), "no step back");
+    assert_eq!(world.commit(&birth).await, Outcome::Lost(Mismatch::Placement));
+
+    let (_, later) = super::world::registration(&world.store, 1).await;
+    let copy = |before, row| DirectoryWrite::copy_fence(before, row);
+    assert_eq!(copy(Some(&later), &fence), Err(BadWrite::OtherVersion), "no earlier epoch");
+    won(&world, copy(Some(&fence), &later).unwrap()).await;
+    assert_eq!(world.commit(&birth).await, Outcome::Fenced);
+    assert_eq!(world.store.fence(node(1)).await, Ok(Some(later)));
 }
