@@ -38,8 +38,12 @@ fn mutated(name: &str) {
     let target = target(name);
     let seeds = (target.seeds)();
     let mut mutator = Mutator::new(&seeds, seed());
-    // A whole configuration takes as long as dozens of packets.
-    let cost = if name == "configuration" { 20 } else { 1 };
+    // A whole configuration takes as long as dozens of packets, a client's life as several.
+    let cost = match name {
+        "configuration" => 20,
+        "tracker" => 4,
+        _ => 1,
+    };
     let (count, start) = (inputs(QUICK / cost, FULL / cost), Instant::now());
     for input in &seeds {
         let _naming = Naming(name, input);
@@ -81,6 +85,21 @@ fn so_has_every_icmp_error() {
 #[test]
 fn every_reply_has_a_verdict() {
     mutated("egress");
+}
+
+#[test]
+fn control_messages_are_read_as_they_would_be_written_or_not_at_all() {
+    mutated("control");
+}
+
+#[test]
+fn every_request_that_is_proven_gets_one_answer() {
+    mutated("responder");
+}
+
+#[test]
+fn no_answer_takes_a_client_back() {
+    mutated("tracker");
 }
 
 #[test]

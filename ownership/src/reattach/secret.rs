@@ -64,7 +64,8 @@ impl Secret {
         &self.cookie
     }
 
-    /// Two blocks of SHA-256: cheaper than looking a key up in a cache of a million sessions.
+    /// Two blocks of SHA-256, about 0.1 us: what it would cost to find a key among those of a million
+    /// sessions, and nothing to keep or to wipe.
     fn derive(
         &self,
         label: Label,

@@ -1,6 +1,7 @@
 //! Clients that attach again: the messages, the node's side, the client's side, and both together over
 //! a network that does what it likes.
 
+mod beliefs;
 mod channel;
 mod client;
 mod cluster;

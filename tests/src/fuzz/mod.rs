@@ -1,12 +1,13 @@
 //! Fuzzing: functions that any bytes may be given to, and that panic, or touch memory that is not
 //! theirs, if something is wrong.
 //!
-//! [`targets`] are the functions, [`seeds`] where their inputs start from, [`mutate`] makes more of
+//! [`targets`] and [`control`] are the functions, [`seeds`] where their inputs start from, [`mutate`] makes more of
 //! them, always the same ones, and [`guarded`] memory catches whoever reads beyond a frame. They
 //! run in three ways: the tests replay a kept corpus and a bounded number of mutated inputs,
 //! `cargo xtask fuzz` runs them under libFuzzer, which is guided by coverage, and the test `fuzz`
 //! feeds packets to the loaded program as well.
 
+pub mod control;
 pub mod guarded;
 pub mod mutate;
 pub mod seeds;
@@ -28,13 +29,16 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "parser", run: targets::parser, seeds: seeds::frames },
     Target { name: "dissectors", run: targets::dissectors, seeds: seeds::payloads },
     Target { name: "packet", run: targets::packet, seeds: seeds::packets },
     Target { name: "decapsulation", run: targets::decapsulation, seeds: seeds::forwarded },
     Target { name: "icmp", run: targets::icmp, seeds: seeds::icmp_errors },
     Target { name: "egress", run: targets::egress, seeds: seeds::replies },
+    Target { name: "control", run: control::messages, seeds: control::message_seeds },
+    Target { name: "responder", run: control::responder, seeds: control::request_seeds },
+    Target { name: "tracker", run: control::tracker, seeds: control::script_seeds },
     Target { name: "configuration", run: targets::configuration, seeds: seeds::configurations },
 ];
 
