@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 pub enum Examined {
     /// No request of this protocol. To be counted; there is nobody to answer.
     Unreadable(BadMessage),
-    /// It names keys of no live secret, so no answer could be authenticated. To be told and counted.
+    /// It names keys of no live secret, so no answer could be authenticated. To be told and counted, of
+    /// many only a few: anybody can send such, and from any address.
     Unanswerable(Refused),
     /// To be sent to where the request came from: a challenge, or the refusal of a wrong proof.
     Reply(Reply),

@@ -28,6 +28,50 @@
 //! the record's owner is the one that answers, or the session is over. So a node with an old record
 //! tells a client nothing that has been overtaken.
 //!
+//! # Example
+//!
+//! A client that has another address, and the session's owner. The network and the store are left out:
+//!
+//! ```
+//! use ownership::{Epoch, NodeIndex, SessionId};
+//! use ownership::client::{Memory, Next, Status, Tracker};
+//! use ownership::model::{Context, Input, OperationId, Owner, Policy, Time, birth, decide};
+//! use ownership::reattach::{Decided, Examined, Secret, Secrets, examine};
+//! use ownership::store::Outcome;
+//!
+//! let (old, new) = ("192.0.2.1:700".parse()?, "198.51.100.9:4711".parse::<std::net::SocketAddr>()?);
+//! let actor = Owner { node: NodeIndex::new(1)?, epoch: Epoch::FIRST };
+//! let now = Time::from_millis(1_700_000_000_000);
+//! let context = Context { now, actor, policy: Policy::default(), operation: OperationId(1) };
+//! let secrets = Secrets::new(Secret::new(1, &[0x5e; 32]));
+//!
+//! // The session is opened; its application gives the client the credentials.
+//! let born = birth(SessionId::new([7; 16]), 1, &context);
+//! let transport = std::net::SocketAddr::into(old);
+//! let attached = decide(born.record(), &Input::Attach { transport }, &context).commit().unwrap();
+//! let record = *attached.record();
+//! let credentials = secrets.current().credentials(record.id(), record.key_generation());
+//! let memory = Memory::opened(record.version(), record.owner().epoch, record.key_generation());
+//! let mut client = Tracker::opened(record.id(), memory, credentials);
+//!
+//! // The client has moved. Its first request has no cookie.
+//! let request = client.moved().unwrap();
+//! let Examined::Reply(challenge) = examine(&secrets, &request, new, now) else { panic!() };
+//! let Next::Send(request) = client.receive(challenge.message())? else { panic!() };
+//!
+//! // The second one has, and is proven: now the record is looked up.
+//! let Examined::Proven(proven) = examine(&secrets, &request, new, now) else { panic!() };
+//! assert_eq!(proven.session(), record.id());
+//! let Decided::Commit(commit, uncommitted) = proven.decide(&record, &context) else { panic!() };
+//! assert_eq!(commit.record().transport(), Some(new.into()));
+//!
+//! // Committed: the outcome makes the answer.
+//! let reply = uncommitted.settle(Outcome::Won);
+//! assert_eq!(client.receive(reply.message())?, Next::Done(Status::Attached));
+//! assert_eq!(client.memory().version, commit.record().version());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What a cookie and a proof are worth
 //!
 //! The cookie shows that whoever sent the request can receive at its address; the proof, which covers

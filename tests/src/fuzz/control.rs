@@ -3,6 +3,12 @@
 
 use std::net::SocketAddr;
 
+use dataplane_ebpf::dissect::reply::dissect_reply;
+use dataplane_ebpf::dissect::{Payload, dissect};
+use dataplane_ebpf::frame::Frame;
+use dataplane_ebpf::node::Address;
+use dataplane_ebpf::service::{ServiceRow, kind, protocol};
+use dataplane_ebpf::wire_id::WireId;
 use hmac::{Hmac, KeyInit, Mac};
 use ownership::client::{Dropped, Memory, Next, Status, Tracker};
 use ownership::control::{
@@ -38,7 +44,8 @@ fn tagged(message: &[u8; MESSAGE_LENGTH], key: &[u8], request: &[u8]) -> Message
     message
 }
 
-/// A control message, in either direction: what is read would be written the same.
+/// A control message, in either direction: what is read would be written the same, and the data plane
+/// steers it as one.
 pub fn messages(input: &[u8]) {
     let key = [1; 32];
     let Ok(message) = <&Message>::try_from(input) else {
@@ -50,6 +57,7 @@ pub fn messages(input: &[u8]) {
         let request_key = RequestKey::new(&key);
         assert!(read.is_proven(&request_key));
         assert_eq!(read.claim().seal(&request_key), request);
+        steered_as_control(&request, read.claim().session);
     }
     let tag: Tag = [2; 16];
     let answer = tagged(message, &key, &tag);
@@ -58,8 +66,24 @@ pub fn messages(input: &[u8]) {
         let to = InReplyTo { session: read.session(), nonce: read.nonce(), tag };
         let said = read.verify(&answer_key, &tag).expect("its tag is right");
         assert_eq!(said.seal(&to, &answer_key), answer);
-        assert!(Request::parse(&answer).is_err(), "a request is no answer");
+        assert!(Request::parse(&answer).is_err(), "an answer is no request");
+        steered_as_control(&answer, read.session());
     }
+}
+
+/// The data plane finds the session in a control message at a control port, in both directions, and
+/// takes it for nothing else at the data port.
+fn steered_as_control(message: &Message, session: SessionId) {
+    let frame = Frame::new(message);
+    let payload = Payload { frame: &frame, start: 0, length: message.len() };
+    let service = |kind| ServiceRow { kind, protocol: protocol::NATIVE, ..ServiceRow::EMPTY };
+    let (control, data) = (service(kind::CONTROL), service(kind::DATA));
+    let id = WireId::from_bytes(&session.bytes());
+    let found = dissect(payload, Address([1, 2]), &control);
+    assert_eq!(found.map(|found| (Some(found.id), found.opens)), Some((id, false)));
+    assert_eq!(dissect_reply(payload, &control), id);
+    assert_eq!(dissect(payload, Address([1, 2]), &data), None);
+    assert_eq!(dissect_reply(payload, &data), None);
 }
 
 fn owner(number: u16) -> Owner {
