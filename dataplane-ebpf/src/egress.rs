@@ -6,14 +6,14 @@
 //! it must be this node's too.
 
 use crate::{
-    binding::{Binding, Seat},
+    binding::Binding,
     dissect::{Payload, native},
     frame::Frame,
     local::Fence,
     parse::{Datagram, Parsed, parse_reply},
     service::{flag, kind, protocol},
-    table::{Entry, Place, WAYS},
-    tables::{Lookup, Tables, find_service, lookup, lookup_in},
+    table::{Entry, Place},
+    tables::{Lookup, Tables, find_client, find_service, lookup},
     verdict::Egress,
 };
 
@@ -93,15 +93,10 @@ fn bound<T: Tables>(datagram: &Datagram, seed: u64, fence: Fence, tables: &T) ->
     let Some(bits) = bucket_bits(tables) else {
         return Egress::NotReady;
     };
-    let seat = match lookup_in(|bucket| tables.clients(bucket), client.hash(seed), bits) {
-        Lookup::Hit { bits, .. } => Seat::unpack(bits),
-        Lookup::Torn => return Egress::Torn,
-        Lookup::Miss => return Egress::NoSession,
-    };
-    let bucket = tables.bucket(seat.detail / WAYS as u32);
-    match bucket.and_then(|line| line.entry((seat.detail % WAYS as u32) as u8, seat.generation)) {
-        Some(bits) => owned(bits, fence),
-        None => Egress::NoSession,
+    match find_client(tables, client, seed, bits) {
+        Lookup::Hit { bits, .. } => owned(bits, fence),
+        Lookup::Torn => Egress::Torn,
+        Lookup::Miss => Egress::NoSession,
     }
 }
 

@@ -3,9 +3,11 @@
 //! The message quotes the packet. The service is the packet's source, and where the quote names the
 //! session the message is steered as a packet of the session would be, so that the kernel whose
 //! socket sent it learns of a smaller path MTU or of an unreachable client. It arrives there as an
-//! ordinary ICMP message, without its encapsulation.
+//! ordinary ICMP message, without its encapsulation. Where the quote does not name the session, the
+//! client that the packet went to may: but only the session's own node knows who is bound to whom.
 
 use crate::{
+    binding::Binding,
     dissect::Payload,
     frame::{Frame, forget},
     local::LocalRow,
@@ -71,4 +73,16 @@ pub(crate) fn quoted<'t, 'a, 'f, T: Tables>(
     let start = forget(start + header, noise) + UDP;
     let length = if length < room { length } else { room };
     Some(Quoted { service, payload: Payload { frame, start, length } })
+}
+
+/// The client that the quoted packet went to.
+#[inline(always)]
+pub(crate) fn client(frame: &Frame, icmp: &Datagram, quoted: &Payload) -> Option<Binding> {
+    let start = icmp.udp + ICMP;
+    let address = match icmp.destination.v4() {
+        Some(_) => Address::from_v4(u32::from_ne_bytes(frame.read::<[u8; 4]>(start + 16)?)),
+        None => Address::from_bytes(frame.read::<[u8; 16]>(start + 24)?),
+    };
+    let port = frame.read::<u16>(quoted.start - UDP + 2)?;
+    Some(Binding { address, port })
 }

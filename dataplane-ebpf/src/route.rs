@@ -15,7 +15,7 @@ use crate::{
     shim::{HOPS, SHIM, Shim},
     slot::SlotWord,
     table::{Entry, Place},
-    tables::{Lookup, Tables, find_service, lookup},
+    tables::{Lookup, Tables, find_client, find_service, lookup},
     verdict::Verdict,
     wire_id::Key,
 };
@@ -171,7 +171,11 @@ impl<'a> Arrival<'a> {
         let Some(Dissected { id, opens }) = dissected else {
             // Nodes forward only what they have read an id in.
             if is_icmp && shim.is_none() {
-                return Decision::unknown_icmp(service.service);
+                let client = icmp::client(frame, &datagram, &payload);
+                let of_client = client
+                    .filter(|_| service.flags & flag::ENFORCE_BINDING != 0)
+                    .and_then(|client| of_client(client, &datagram, service, local, tables));
+                return of_client.unwrap_or(Decision::unknown_icmp(service.service));
             }
             return Decision::reject(Verdict::NoWireId, service.service).of(datagram);
         };
@@ -182,6 +186,40 @@ impl<'a> Arrival<'a> {
         Packet { tables, local, identity, service, datagram, shim, key, slot, opens, is_icmp }
             .decide()
     }
+}
+
+/// An ICMP error about a packet that does not name its session, to a client that one of this node's is
+/// bound to. What is about a session on its way is the kernel's, as if nobody knew.
+#[inline(always)]
+fn of_client<T: Tables>(
+    client: Binding,
+    datagram: &Datagram,
+    service: &ServiceRow,
+    local: &LocalRow,
+    tables: &T,
+) -> Option<Decision> {
+    let bucket_bits = local.identity().bucket_bits;
+    let Lookup::Hit { bits, .. } = find_client(tables, client, service.seed, bucket_bits) else {
+        return None;
+    };
+    let Some(Place::Local { cpu }) = Place::unpack(bits) else {
+        return None;
+    };
+    let fence = local.fence();
+    let reject = |verdict| Some(Decision::reject(verdict, service.service).of(*datagram));
+    if !fence.is_open(tables.jiffies()) {
+        return reject(Verdict::FenceShut);
+    }
+    if Entry::epoch_of(bits) != fence.epoch() {
+        return reject(Verdict::EntryEpoch);
+    }
+    Some(Decision {
+        verdict: Verdict::IcmpLocal,
+        service: service.service,
+        action: Action::Deliver { cpu: cpu as u32, forwarded: false },
+        datagram: *datagram,
+        key: Key::NONE,
+    })
 }
 
 /// A forwarded packet without its encapsulation.

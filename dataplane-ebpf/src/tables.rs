@@ -1,12 +1,12 @@
 //! What the decision reads: the maps in the kernel, their memory in userspace.
 
 use crate::{
-    binding::BindingRow,
+    binding::{Binding, BindingRow, Seat},
     local::LocalRow,
     node::{Address, LinkRow, NodeRow},
     service::{ServiceRow, row_index},
     slot::SlotWord,
-    table::{Bucket, DetailRow, Found, Location},
+    table::{Bucket, DetailRow, Found, Location, WAYS},
     word::MapWord,
 };
 
@@ -89,6 +89,23 @@ pub fn lookup_in<'a>(
     Lookup::Miss
 }
 
+/// The entry of the session of a service with this hash seed that a client is bound to. A client that
+/// was forgotten too late, or a session that has gone meanwhile, is a miss.
+#[inline(always)]
+pub fn find_client<T: Tables>(tables: &T, client: Binding, seed: u64, bucket_bits: u8) -> Lookup {
+    let hash = client.hash(seed);
+    let Seat { detail, generation } =
+        match lookup_in(|bucket| tables.clients(bucket), hash, bucket_bits) {
+            Lookup::Hit { bits, .. } => Seat::unpack(bits),
+            other => return other,
+        };
+    let bucket = tables.bucket(detail / WAYS as u32);
+    match bucket.and_then(|line| line.entry((detail % WAYS as u32) as u8, generation)) {
+        Some(bits) => Lookup::Hit { bits, detail, generation },
+        None => Lookup::Miss,
+    }
+}
+
 /// What one bucket says, or its two flags on a miss.
 #[inline(always)]
 fn find<'a>(
@@ -101,7 +118,7 @@ fn find<'a>(
     };
     match line.find(tag) {
         Found::Hit { bits, way, generation } => {
-            let detail = bucket * crate::table::WAYS as u32 + way as u32;
+            let detail = bucket * WAYS as u32 + way as u32;
             Ok(Lookup::Hit { bits, detail, generation })
         }
         Found::Torn => Ok(Lookup::Torn),

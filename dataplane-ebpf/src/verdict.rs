@@ -123,8 +123,8 @@ Verdict, VERDICT_SLOTS {
     IcmpLocal = 32 => "icmp-local",
     /// An ICMP error about a session of another node: forwarded there.
     IcmpForward = 33 => "icmp-forward",
-    /// An ICMP error about a packet of a service that does not tell its session: left to the kernel
-    /// of the node where it arrived.
+    /// An ICMP error about a packet of a service that does not tell its session, to a client that no
+    /// session of this node is bound to: left to the kernel of the node where it arrived.
     IcmpUnknown = 34 => "icmp-unknown",
     /// Too many of its kind come from the same source prefix.
     RateLimited = 35 => "rate-limited",

@@ -27,6 +27,8 @@ const B: usize = 1;
 const PORT: u16 = 7000;
 /// Of a service whose packets to clients do not name their session.
 const UNNAMED_PORT: u16 = 7010;
+/// The same of one that enforces bindings.
+const BOUND_PORT: u16 = 7020;
 
 /// Two nodes; the router sends everything to node b, and node a owns the session.
 struct Scene {
@@ -40,28 +42,30 @@ struct Scene {
 }
 
 /// Whose packets name their session in either direction, and whose replies do not.
-fn services(cluster: &Cluster, family: Family) -> [Service; 2] {
-    let unnamed = Service {
+fn services(cluster: &Cluster, family: Family) -> [Service; 3] {
+    let unnamed = |name, port| Service {
         protocol: "offset",
         id_length: Some(6),
-        ..Service::native("unnamed", cluster.vip(family), UNNAMED_PORT)
+        ..Service::native(name, cluster.vip(family), port)
     };
-    [Service::native("icmp", cluster.vip(family), PORT), unnamed]
+    let bound = Service { binding: Some("enforce"), ..unnamed("bound", BOUND_PORT) };
+    [Service::native("icmp", cluster.vip(family), PORT), unnamed("unnamed", UNNAMED_PORT), bound]
 }
 
 impl Scene {
     fn new(family: Family, network: Builder) -> Result<Self> {
         let cluster = network.nodes(2).build()?;
-        let [service, unnamed] = services(&cluster, family);
+        let services = services(&cluster, family);
+        let service = &services[0];
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
-            let config = Config::of(&cluster, node, &[service.clone(), unnamed.clone()]);
+            let config = Config::of(&cluster, node, &services);
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         fleet.wait_for_next_hops()?;
         let daemon = &fleet.daemons[A];
         let inbox =
-            Inbox::open(cluster.nodes()[A].namespace(), daemon.socket(), &service, false, 2)?;
+            Inbox::open(cluster.nodes()[A].namespace(), daemon.socket(), service, false, 2)?;
         let opened = Api::connect(daemon.socket())?.open(&service.name, 0)?;
         let session = opened.session.parse::<ownership::SessionId>()?.bytes();
         let server = SocketAddr::new(service.address, service.port);
@@ -216,6 +220,56 @@ fn the_owner_learns_what_fits_over_ipv6() -> Result<()> {
 fn the_owner_of_ipv4_sessions_learns_what_fits_over_ipv6() -> Result<()> {
     require_root!();
     the_owner_learns_what_fits(Family::V6, Family::V4)
+}
+
+/// Replies that name no session: where bindings are enforced, the session's own node knows by the
+/// client whose they are; another node does not, and leaves the message to its own kernel.
+fn the_owner_knows_its_clients(family: Family) -> Result<()> {
+    let scene = Scene::new(family, Cluster::builder().client_mtu(1300))?;
+    let (host, node) = (&scene.cluster.clients()[0], &scene.cluster.nodes()[A]);
+    let daemon = &scene.fleet.daemons[A];
+    let [.., service] = services(&scene.cluster, family);
+    let inbox = Inbox::open(node.namespace(), daemon.socket(), &service, false, 2)?;
+    for socket in inbox.sockets() {
+        path_mtu::never_fragment(socket)?;
+    }
+    let mut api = Api::connect(daemon.socket())?;
+    // Of whose paths nothing is known.
+    for (n, entry, verdict, learns) in [(1, A, "icmp-local", true), (2, B, "icmp-unknown", false)] {
+        let client = SocketAddr::new(host.pool_address(family, n), 4000);
+        api.open_for(&service.name, 1, Some(client))?;
+        scene.cluster.route_vips_to(&[entry])?;
+        let counted = || scene.verdict(entry, verdict).is_ok_and(|count| count == 1);
+        inbox.send(0, &[7; 1350], client)?;
+        ensure!(probe::until(PATIENCE, counted), "{:?}", scene.fleet.stats(entry)?);
+        let known =
+            || path_mtu::known(node.namespace(), scene.server.ip(), client).unwrap_or_default();
+        match learns {
+            true => ensure!(probe::until(PATIENCE, || known() == 1300), "it knows of {}", known()),
+            false => ensure!(known() == 1600, "it knows of {}", known()),
+        }
+    }
+    // Nobody listens at the client: its host says so about what does fit.
+    let client = SocketAddr::new(host.pool_address(family, 3), 4000);
+    api.open_for(&service.name, 1, Some(client))?;
+    scene.cluster.route_vips_to(&[A])?;
+    inbox.send(0, &[7; 1200], client)?;
+    let closed = || scene.verdict(A, "icmp-local").is_ok_and(|count| count == 2);
+    ensure!(probe::until(PATIENCE, closed), "{:?}", scene.fleet.stats(A)?);
+    ensure!(scene.verdict(A, "icmp-unknown")? == 0 && scene.verdict(B, "icmp-forward")? == 0);
+    Ok(())
+}
+
+#[test]
+fn the_owner_knows_its_clients_over_ipv4() -> Result<()> {
+    require_root!();
+    the_owner_knows_its_clients(Family::V4)
+}
+
+#[test]
+fn the_owner_knows_its_clients_over_ipv6() -> Result<()> {
+    require_root!();
+    the_owner_knows_its_clients(Family::V6)
 }
 
 /// A client that is gone: its host says so, and the owner's application hears of it.

@@ -14,6 +14,8 @@ use dataplane_user::dataplane::Dataplane;
 use dataplane_user::dataplane::services::{Delivery, Limits, Protocol, Service};
 
 use super::from_clients::{client, to};
+use super::from_nodes::Forwarded;
+use super::icmp::Error;
 use super::packet::Packet;
 use super::replies::{self, Reply};
 use super::tables::{EPOCH, PEER, SESSIONS, State, VERSION, id_in, slot};
@@ -196,6 +198,62 @@ pub fn cases(family: Family) -> Vec<Case> {
         let packet = Packet { port: 6101, ..to(&native, payload::control(&id)) };
         let name = format!("client {family:?}: {}, control port, {session:?}", native.name);
         cases.push(Case::new(name, packet.frame(), native.index, Verdict::Local));
+    }
+    cases
+}
+
+/// What routers say about packets of the QUIC service that name no session.
+pub fn errors(outer: Family, family: Family) -> Vec<Case> {
+    let [native, quic] = services(family);
+    let about = |service: &Service, client: SocketAddr| {
+        let payload = payload::quic_short(0x40, &[9; 8]);
+        let packet = replies::from(service, payload);
+        Error::about(&Packet { destination: client.ip(), port: client.port(), ..packet })
+    };
+    let case = |session: Session, verdict| {
+        let client = session.client(family).expect("bound to a client");
+        let frame = about(&quic, client).ip_packet().frame();
+        let name = format!("ICMP {family:?}: {}, to {session:?}", quic.name);
+        Case::new(name, frame, quic.index, verdict)
+    };
+    let (address, port) = client(family);
+    let stranger = about(&quic, SocketAddr::new(address, port ^ 0x4000));
+    let to_client = about(&quic, SocketAddr::new(address, port));
+    let forwarded = Forwarded::new(outer, &to_client.ip_packet());
+    let named = |what: &str| format!("ICMP {family:?}: {}, {what}", quic.name);
+    let mut cases = vec![
+        case(Session::Client, Verdict::IcmpLocal).typical(),
+        case(Session::OtherPort, Verdict::IcmpLocal),
+        case(Session::OtherAddress, Verdict::IcmpLocal),
+        case(Session::OldEpoch, Verdict::EntryEpoch),
+        case(Session::Moved, Verdict::IcmpUnknown),
+        case(Session::TornEntry, Verdict::IcmpUnknown),
+        case(Session::Closed, Verdict::IcmpUnknown),
+        case(Session::Client, Verdict::FenceShut).when(State::Shut),
+        Case::new(
+            named("to a stranger"),
+            stranger.ip_packet().frame(),
+            quic.index,
+            Verdict::IcmpUnknown,
+        ),
+        // Nodes do not ask each other about clients.
+        Case::new(named("forwarded"), forwarded.frame(), quic.index, Verdict::NoWireId),
+    ];
+    if family == Family::V4 {
+        let mut packet = replies::from(&quic, payload::quic_short(0x40, &[9; 8]));
+        (packet.destination, packet.port, packet.options) = (address, port, 10);
+        let frame = Error::about(&packet).ip_packet().frame();
+        let name = named("quotes options");
+        cases.push(Case::new(name, frame, quic.index, Verdict::IcmpLocal));
+    }
+    // A daemon lets nothing lead from clients of such a service to sessions; here something does.
+    let name = format!("ICMP {family:?}: {}, without an id", native.name);
+    let frame = about(&native, (address, port).into()).ip_packet().frame();
+    cases.push(Case::new(name, frame, native.index, Verdict::IcmpLocal));
+    for case in &mut cases {
+        if case.state == State::Shut {
+            case.name += ", shut";
+        }
     }
     cases
 }

@@ -102,6 +102,7 @@ pub fn corpus(underlay: Family) -> Vec<Case> {
     for family in Family::ALL {
         cases.extend(from_clients::cases(family));
         cases.extend(bound::cases(family));
+        cases.extend(bound::errors(underlay, family));
         cases.extend(from_clients::at_the_limit(family, overhead(underlay)));
         cases.extend(from_nodes::cases(underlay, family));
         cases.extend(icmp::cases(underlay, family));
