@@ -224,13 +224,23 @@ impl Dataplane {
                 let id = program.attach_to_link(link)?;
                 program.take_link(id)?;
             }
-            Link::Held(_) => {
-                if let Link::Held(link) = std::mem::replace(&mut attached.link, Link::Lost) {
-                    let id = program.attach_to_link(link)?;
-                    attached.link = Link::Held(program.take_link(id)?);
-                }
+            Link::Held(_) | Link::Lost => {
+                let replaced = match std::mem::replace(&mut attached.link, Link::Lost) {
+                    Link::Held(link) => program.attach_to_link(link),
+                    _ => Err(ProgramError::NotAttached),
+                };
+                // A link whose program could not be changed is gone: a new one takes its place, if
+                // the interface is there.
+                let mode = match attached.mode {
+                    Mode::Skb => XdpMode::Skb,
+                    Mode::Native | Mode::Auto => XdpMode::Driver,
+                };
+                let id = match replaced {
+                    Ok(id) => id,
+                    Err(_) => program.attach(&attached.interface, mode)?,
+                };
+                attached.link = Link::Held(program.take_link(id)?);
             }
-            Link::Lost => {}
         }
         Ok(())
     }

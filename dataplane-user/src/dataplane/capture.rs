@@ -63,6 +63,11 @@ impl CaptureMaps {
         self.keys.insert(hash, 1, 0)
     }
 
+    /// Copies packets with this hash of their key no longer.
+    pub fn unwatch(&mut self, hash: u64) -> Result<(), MapError> {
+        self.keys.remove(&hash)
+    }
+
     /// Copies nothing any more, and forgets what was not read.
     pub fn clear(&mut self) -> Result<(), MapError> {
         let watched: Vec<u64> = self.keys.keys().collect::<Result<_, _>>()?;
@@ -94,8 +99,8 @@ impl CaptureMaps {
 }
 
 impl Dataplane {
-    /// Puts the program that captures into links, each in one atomic step; on an error all are as
-    /// before.
+    /// Puts the program that captures into links, each in one atomic step. On an error all have the
+    /// program of before; where a link was lost with the error, for a moment none.
     pub fn begin_capture(&mut self, links: &mut [Attached]) -> Result<(), CaptureError> {
         let begun = self.put("capturing", links);
         if begun.is_err() {

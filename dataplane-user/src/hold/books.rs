@@ -75,6 +75,13 @@ struct Queue<T> {
     counts: Counts,
 }
 
+impl<T> Queue<T> {
+    /// The lane in which the session has turns: where its packets go, if there are any.
+    fn lane(&self) -> Option<Lane> {
+        if self.packets.is_empty() { None } else { self.way.lane() }
+    }
+}
+
 /// Everything that is held.
 #[derive(Debug)]
 pub struct Books<T> {
@@ -164,10 +171,11 @@ impl<T: Copy> Books<T> {
     /// Lets a session's packets go somewhere, or wait again.
     pub fn send(&mut self, id: Id, way: Way<T>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let lane = way.lane().filter(|_| !queue.packets.is_empty());
+        let before = queue.lane();
         queue.way = way;
-        self.end_turns(id);
-        if let Some(lane) = lane {
+        let after = queue.lane();
+        self.leave(before, id);
+        if let Some(lane) = after {
             self.turns.entry(lane).or_default().push_back(id);
         }
     }
@@ -192,12 +200,20 @@ impl<T: Copy> Books<T> {
         }
     }
 
-    /// Takes a session out of all turns.
-    fn end_turns(&mut self, id: Id) {
-        self.turns.retain(|_, turns| {
+    /// Takes a session out of the turns of the lane that it was in. Mostly it is the first there.
+    fn leave(&mut self, lane: Option<Lane>, id: Id) {
+        let Some((lane, turns)) = lane.and_then(|lane| Some((lane, self.turns.get_mut(&lane)?)))
+        else {
+            return;
+        };
+        if turns.front() == Some(&id) {
+            turns.pop_front();
+        } else {
             turns.retain(|&other| other != id);
-            !turns.is_empty()
-        });
+        }
+        if turns.is_empty() {
+            self.turns.remove(&lane);
+        }
     }
 
     /// The oldest packet of a session.
@@ -208,11 +224,12 @@ impl<T: Copy> Books<T> {
     /// Takes the oldest packet of a session.
     pub fn take(&mut self, id: Id) -> Option<Packet> {
         let queue = self.queues.get_mut(&id)?;
+        let lane = queue.lane();
         let packet = queue.packets.pop_front()?;
         queue.bytes -= packet.size();
         self.bytes -= packet.size();
         if queue.packets.is_empty() {
-            self.end_turns(id);
+            self.leave(lane, id);
         }
         Some(packet)
     }
@@ -253,7 +270,7 @@ impl<T: Copy> Books<T> {
         for key in &queue.keys {
             self.sessions.remove(key);
         }
-        self.end_turns(id);
+        self.leave(queue.lane(), id);
         self.bytes -= queue.bytes;
         queue.counts.discarded += queue.packets.len() as u64;
         self.past += queue.counts;

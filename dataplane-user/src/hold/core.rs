@@ -6,18 +6,16 @@ use super::{
     deliver::{Deliverer, OnCpu},
     emit::{Away, Emitter},
     marker::Markers,
+    pace::Pace,
     packet::Packet,
 };
 use crate::dataplane::{inject::Injector, memory::Memory};
 use aya::maps::{MapData, RingBuf};
 use dataplane_ebpf::hold::RECORD_MIN;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many packets of one session are sent before it is another one's turn.
 const TURN: usize = 16;
-
-/// The most that is made up for when the thread could not run, in time.
-const CATCH_UP: Duration = Duration::from_millis(5);
 
 /// Records that are taken out in one go: whoever else waits for the books gets them in between.
 const GO: usize = 4096;
@@ -33,11 +31,7 @@ pub(super) struct Core {
     injector: Injector,
     emitter: Emitter,
     deliverer: Deliverer,
-    /// Packets a second.
-    pace: f64,
-    /// Packets that may be sent now.
-    credit: f64,
-    last: Instant,
+    pace: Pace,
 }
 
 impl Core {
@@ -60,9 +54,7 @@ impl Core {
             injector,
             emitter,
             deliverer,
-            pace: pace.into(),
-            credit: 0.0,
-            last: Instant::now(),
+            pace: Pace::new(pace, Instant::now()),
         }
     }
 
@@ -83,9 +75,8 @@ impl Core {
             tracing::error!(length = record.len(), "a record of the hold ring makes no sense");
             return true;
         };
-        // What arrives is sent beside what waited, or the queue would never get shorter.
         if self.books.file(packet) {
-            self.credit += 1.0;
+            self.pace.arrived();
         }
         true
     }
@@ -94,49 +85,46 @@ impl Core {
     /// Whether there is more in the ring.
     pub(super) fn turn(&mut self, now: Instant) -> bool {
         let more = self.drain();
-        let passed = now.saturating_duration_since(self.last).min(CATCH_UP);
-        self.last = now;
-        self.credit += passed.as_secs_f64() * self.pace;
+        self.pace.grant(now);
         self.serve();
-        // An unused pace is no reason for a burst.
-        self.credit = self.credit.min(self.pace * CATCH_UP.as_secs_f64());
+        self.pace.settle();
         if !self.markers.is_empty() {
             self.markers.send(now, &mut self.injector, &self.tables);
         }
         more
     }
 
-    /// Sends packets of released sessions, some of each in turns, as far as the credit goes.
+    /// Sends packets of released sessions, some of each in turns, as far as the pace allows.
     fn serve(&mut self) {
         let lanes = self.books.lanes();
         for (index, lane) in lanes.iter().enumerate() {
-            let share = (self.credit / (lanes.len() - index) as f64).floor().max(0.0);
-            if share < 1.0 {
+            let share = self.pace.share(lanes.len() - index);
+            if share == 0 {
                 continue;
             }
             let _place = match lane {
                 Lane::Cpu(cpu) => Some(OnCpu::enter(*cpu)),
                 Lane::Away => None,
             };
-            self.credit -= share;
-            self.credit += self.serve_lane(*lane, share);
+            let sent = share - self.serve_lane(*lane, share);
+            self.pace.spend(sent);
         }
     }
 
     /// Sends so many packets of one lane; returns how many there was no need or no room for.
-    fn serve_lane(&mut self, lane: Lane, mut share: f64) -> f64 {
-        while share >= 1.0
+    fn serve_lane(&mut self, lane: Lane, mut share: usize) -> usize {
+        while share > 0
             && let Some((id, way)) = self.books.turn(lane)
         {
             for _ in 0..TURN {
-                if share < 1.0 {
+                if share == 0 {
                     break;
                 }
                 let Some(packet) = self.books.front(id) else { break };
                 let Some(fate) = self.send(packet, way) else { return share };
                 self.books.take(id);
                 self.books.enter(id, way, fate);
-                share -= 1.0;
+                share -= 1;
             }
             self.books.end_turn(lane, id);
         }

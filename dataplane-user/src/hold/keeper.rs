@@ -221,16 +221,16 @@ impl Keeper {
                 return Err(HoldError::AfXdp(index));
             }
             for control in [false, true] {
-                let (service, cpu) = (session.service, session.cpu.into());
+                let service = session.service;
                 let sockets = match sockets.entry((service, control)) {
                     btree_map::Entry::Occupied(known) => known.into_mut(),
                     btree_map::Entry::Vacant(place) => {
                         place.insert(dataplane.sockets(service, control)?)
                     }
                 };
-                if sockets.contains(&cpu) {
-                    queues.insert(Queue { service, control, cpu });
-                }
+                // Not its own CPU's only: what came before the session was opened, or had this wire
+                // id, was spread by its hash.
+                queues.extend(sockets.iter().map(|&cpu| Queue { service, control, cpu }));
             }
         }
         let mut core = self.shared.core();

@@ -18,6 +18,7 @@ mod deliver;
 mod emit;
 mod keeper;
 mod marker;
+mod pace;
 mod packet;
 mod quiet;
 mod release;

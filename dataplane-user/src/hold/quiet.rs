@@ -30,6 +30,9 @@ pub enum Unquiet {
     /// No marker could be made.
     #[error("making a marker failed")]
     Marker(#[source] io::Error),
+    /// A queue of a service that the keeper was not started with.
+    #[error("no address is known of {0}: start the keeper with all services")]
+    NoAddress(Queue),
     /// Markers did not come back in time.
     #[error(
         "no acknowledgement of the marker within {waited:?} from: {}; the application there must \
@@ -59,10 +62,11 @@ impl Hold {
         let mut tokens = Vec::new();
         let mut core = self.shared.core();
         for &queue in &self.queues {
-            let Some(&address) = self.shared.addresses.get(&(queue.service, queue.control)) else {
-                continue;
-            };
             let core = &mut *core;
+            let Some(&address) = self.shared.addresses.get(&(queue.service, queue.control)) else {
+                core.markers.forget(&tokens, &core.tables);
+                return Err(Unquiet::NoAddress(queue));
+            };
             match core.markers.add(queue, address, &core.tables) {
                 Ok(token) => tokens.push(token),
                 Err(error) => {

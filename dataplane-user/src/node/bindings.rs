@@ -86,7 +86,9 @@ impl Node {
         match next {
             Some(next) => {
                 let key = self.own_key(next);
-                self.dataplane.set_client(client, seed, key).expect("it is known");
+                if let Err(error) = self.dataplane.set_client(client, seed, key) {
+                    tracing::error!(%client, %error, "replies to it are told by no session");
+                }
             }
             None => {
                 self.clients.remove(&(service, client));

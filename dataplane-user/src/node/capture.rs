@@ -129,6 +129,15 @@ impl Node {
         }
     }
 
+    /// A session has lost a wire id.
+    pub(super) fn forget_captured_key(&mut self, id: SessionId, key: Key) {
+        if self.capture.as_ref().is_some_and(|capture| capture.session == id)
+            && let Err(error) = self.dataplane.capture.unwatch(key.hash)
+        {
+            tracing::warn!(%error, "packets with a wire id that was removed are captured still");
+        }
+    }
+
     /// A session has a new wire id.
     pub(super) fn capture_key(&mut self, id: SessionId, key: Key) {
         if self.capture.as_ref().is_some_and(|capture| capture.session == id)

@@ -203,9 +203,11 @@ impl Node {
                 // It has ended meanwhile.
                 hold.discard();
                 self.holds.held.remove(&id);
-            } else if result.is_err() {
+            } else if result.is_err() && !(to.is_some() && self.leads_away(id)) {
                 self.holds.held.insert(id, Some(hold));
             } else {
+                // What waits of one whose release has failed at its end is nobody's here.
+                hold.discard();
                 self.holds.held.remove(&id);
                 if to.is_some() {
                     // Its entries lead to the other node now.
@@ -221,6 +223,13 @@ impl Node {
         let keys = self.held_session(id).keys;
         let place = |&key: &Key| self.dataplane.get(key).map(|(entry, _)| entry.place);
         !keys.iter().filter_map(place).any(|place| matches!(place, Place::Hold { ours: false, .. }))
+    }
+
+    /// Whether a session's wire ids lead to another node.
+    fn leads_away(&self, id: SessionId) -> bool {
+        let keys = self.held_session(id).keys;
+        let place = |&key: &Key| self.dataplane.get(key).map(|(entry, _)| entry.place);
+        keys.iter().filter_map(place).any(|place| matches!(place, Place::Remote { .. }))
     }
 
     /// Sessions that are held, that nobody is releasing, and that are this node's.

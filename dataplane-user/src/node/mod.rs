@@ -323,6 +323,7 @@ impl Node {
         };
         wire_ids.remove(place + 1);
         self.dataplane.remove(key);
+        self.forget_captured_key(id, key);
         Ok(())
     }
 
