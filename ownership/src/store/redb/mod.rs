@@ -151,6 +151,7 @@ impl Redb {
             position,
             numbered_by: options.node.get(),
             journal,
+            answered: 0,
         };
         let writer = Builder::new().name("store".into()).spawn(move || writer.run())?;
         Ok(Self { shared, requests: Some(requests), writer: Some(writer), database })

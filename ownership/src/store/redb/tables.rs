@@ -3,8 +3,8 @@
 use crate::{
     SessionId,
     store::{
-        AuditKey, AuditRow, BadRow, Key, Outcome, Page, Row, Span, StoredSession, Transaction,
-        Write,
+        AuditKey, AuditRow, BadRow, Condition, Identity, Key, Outcome, Page, Row, Span,
+        StoredSession, Transaction, Write,
     },
 };
 use redb::{
@@ -106,15 +106,15 @@ where
         Ok(Some(u64::from_be_bytes(bytes)))
     }
 
-    /// Whether everything that a transaction compares holds.
-    fn check(&self, transaction: &Transaction) -> Result<Result<(), Outcome>, StorageError> {
-        for condition in transaction.conditions() {
-            let compared = condition.compared();
-            if !self.look(&condition.key(), |row| compared.holds(row))? {
-                return Ok(Err(condition.otherwise()));
-            }
+    /// Whether something that a transaction compares holds.
+    fn holds(&self, condition: &Condition) -> Result<bool, StorageError> {
+        // Nearly all conditions that are looked at are this one.
+        if let Condition::Is(Row::Session(session)) = condition {
+            let row = self.sessions.get(&session.record.id().bytes())?;
+            return Ok(row.is_some_and(|row| *row.value() == session.to_bytes()));
         }
-        Ok(Ok(()))
+        let compared = condition.compared();
+        self.look(&condition.key(), |row| compared.holds(row))
     }
 
     /// The first rows of a span, or those behind a key.
@@ -169,11 +169,29 @@ impl<'t> Writing<'t> {
     }
 
     /// Does a transaction but for its events, if everything compared holds.
-    pub(super) fn apply(&mut self, transaction: &Transaction) -> Result<Outcome, StorageError> {
-        if let Err(outcome) = self.check(transaction)? {
-            return Ok(outcome);
+    pub(super) fn apply(
+        &mut self,
+        transaction: &Transaction,
+        acting: &mut Option<Identity>,
+    ) -> Result<Outcome, StorageError> {
+        for condition in transaction.conditions() {
+            let acts = match condition {
+                Condition::Acting(identity) => Some(*identity),
+                _ => None,
+            };
+            // A node's sessions all ask for the same row.
+            if acts.is_some() && acts == *acting {
+                continue;
+            }
+            if !self.holds(condition)? {
+                return Ok(condition.otherwise());
+            }
+            *acting = acts.or(*acting);
         }
         for write in transaction.writes() {
+            if let Write::Put(Row::Fence(_)) | Write::Delete(Key::Fence(_)) = write {
+                *acting = None;
+            }
             match write {
                 Write::Put(row) => self.put(row)?,
                 Write::Delete(key) => self.delete(key)?,

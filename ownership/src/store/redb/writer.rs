@@ -6,11 +6,18 @@ use crate::{
     store::{AuditKey, AuditRow, Fault, Outcome, Position, Row, Transaction, Write},
 };
 use redb::{Database, StorageError, WriteTransaction};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// The most transactions that are committed together, or a little more: a request is not split.
 pub(super) const GROUP: usize = 1024;
+
+/// How long a group waits for more, at most: little beside the two syncs of a commit.
+const MOMENT: Duration = Duration::from_micros(200);
 
 /// Transactions of one caller, and where their outcomes go.
 pub(super) struct Request {
@@ -26,6 +33,8 @@ pub(super) struct Writer {
     /// What tells this store's audit rows from those of others.
     pub(super) numbered_by: u16,
     pub(super) journal: Journal,
+    /// How many transactions were answered together last.
+    pub(super) answered: usize,
 }
 
 /// Why a group was not committed.
@@ -48,16 +57,29 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let _latch = LatchOnPanic(&shared);
         while let Some(first) = self.queue.blocking_recv() {
-            let mut group = vec![first];
-            let mut size = group[0].batch.len();
-            while size < GROUP
-                && let Ok(next) = self.queue.try_recv()
-            {
-                size += next.batch.len();
-                group.push(next);
-            }
+            let group = self.gather(first);
             self.commit(group);
         }
+    }
+
+    /// What waits, and what comes in a moment if less waits than was answered last: whoever was
+    /// answered is likely to ask again, and a commit of few costs as much as one of many.
+    fn gather(&mut self, first: Request) -> Vec<Request> {
+        let mut size = first.batch.len();
+        let mut group = vec![first];
+        let begun = Instant::now();
+        while size < GROUP {
+            match self.queue.try_recv() {
+                Ok(next) => {
+                    size += next.batch.len();
+                    group.push(next);
+                }
+                Err(_) if size < self.answered && begun.elapsed() < MOMENT => thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        self.answered = size;
+        group
     }
 
     fn commit(&mut self, group: Vec<Request>) {
@@ -100,10 +122,11 @@ impl Writer {
         done: &mut Done,
     ) -> Result<Vec<Vec<Outcome>>, Failed> {
         let mut tables = Writing::of(transaction)?;
+        let mut acting = None;
         let mut outcomes = Vec::with_capacity(group.len());
         for request in group {
             let one = |transaction| {
-                let outcome = tables.apply(transaction)?;
+                let outcome = tables.apply(transaction, &mut acting)?;
                 if outcome.is_won() {
                     done.count(transaction);
                 }
