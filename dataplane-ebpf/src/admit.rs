@@ -102,9 +102,7 @@ fn admit_key<T: Tables>(
             Lookup::Hit { bits, detail, generation } => {
                 // What is held now may have been sent here before: it waited in the queue, and
                 // is the application's as long as the session is ours.
-                let Some(Place::Local { cpu } | Place::Hold { cpu, ours: true }) =
-                    Place::unpack(bits)
-                else {
+                let Some(cpu) = Place::unpack(bits).and_then(Place::ours) else {
                     return service.drop(Admission::NotOwner);
                 };
                 if Entry::epoch_of(bits) != fence.epoch() {

@@ -135,7 +135,7 @@ fn bucket_bits<T: Tables>(tables: &T) -> Option<u8> {
 fn owned(bits: u64, fence: Fence) -> Egress {
     match Place::unpack(bits) {
         None => Egress::Torn,
-        Some(Place::Remote { .. } | Place::Hold { ours: false, .. }) => Egress::NotOwner,
+        Some(place) if place.ours().is_none() => Egress::NotOwner,
         Some(_) if Entry::epoch_of(bits) != fence.epoch() => Egress::OldEpoch,
         Some(_) => Egress::Passed,
     }

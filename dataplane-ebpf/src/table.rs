@@ -111,6 +111,15 @@ impl Place {
             _ => None,
         }
     }
+
+    /// The CPU of a session that is this node's, held or not; `None` if it is not.
+    #[inline(always)]
+    pub const fn ours(self) -> Option<u16> {
+        match self {
+            Self::Local { cpu } | Self::Hold { cpu, ours: true } => Some(cpu),
+            Self::Remote { .. } | Self::Hold { ours: false, .. } => None,
+        }
+    }
 }
 
 /// One cache line of four ways.

@@ -76,14 +76,8 @@ pub fn may_send<T: Tables>(tables: &T, speaker: Speaker, now: u64) -> Result<(),
             let Lookup::Hit { bits, .. } = lookup(tables, key.hash, identity.bucket_bits) else {
                 return Err(Transmission::NotOwner);
             };
-            match Entry::unpack(bits) {
-                None
-                | Some(Entry {
-                    place: Place::Remote { .. } | Place::Hold { ours: false, .. },
-                    ..
-                }) => false,
-                Some(Entry { epoch, .. }) => epoch == local.fence().epoch(),
-            }
+            Place::unpack(bits).and_then(Place::ours).is_some()
+                && Entry::epoch_of(bits) == local.fence().epoch()
         }
         Speaker::Slot(key) => {
             tables.slot(key.slot).is_some_and(|slot| slot.owner() == identity.node)

@@ -154,8 +154,6 @@ fn a_client_of_ipv6_learns_what_fits_over_ipv4() -> Result<()> {
     a_client_learns_what_fits(Family::V4, Family::V6)
 }
 
-/// The last link to the client is narrow: the router in front of it says so to the VIP, and a node
-/// that does not own the session gets the message.
 #[test]
 fn a_program_tells_what_fits_without_its_daemon_and_so_does_the_next_one() -> Result<()> {
     require_root!();
@@ -185,6 +183,8 @@ fn a_program_tells_what_fits_without_its_daemon_and_so_does_the_next_one() -> Re
     Ok(())
 }
 
+/// The last link to the client is narrow: the router in front of it says so to the VIP, and a node
+/// that does not own the session gets the message.
 fn the_owner_learns_what_fits(underlay: Family, family: Family) -> Result<()> {
     let network = Cluster::builder().underlay(underlay).client_mtu(1300);
     let scene = Scene::new(family, network)?;

@@ -1,5 +1,5 @@
 //! Where a service enforces bindings, packets of other clients than a session's are refused, and
-//! replies go to no other.
+//! replies that name no session go to no other than the sessions' clients.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

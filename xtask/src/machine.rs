@@ -5,8 +5,23 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Result, bail};
+
 use crate::command::{output, which};
-use crate::version::{OLDEST_RUST, Version, apt_candidate};
+use crate::version::{OLDEST_KERNEL, OLDEST_RUST, Version, apt_candidate};
+
+/// Refuses a kernel that cannot run the programs, before anything is built for it.
+pub fn check_kernel() -> Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    match Version::parse(&release) {
+        Some(version) if version < OLDEST_KERNEL => bail!(
+            "Linux {} is too old: the programs need {OLDEST_KERNEL} or later; boot a newer kernel \
+             (Debian 13 and Ubuntu 24.04 have one, Debian 12 has one in its backports)",
+            release.trim()
+        ),
+        _ => Ok(()),
+    }
+}
 
 /// What set-up needs to know of the machine.
 #[derive(Clone, Debug, Default)]

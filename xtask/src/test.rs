@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::build::{Built, Profile, build};
 use crate::command::{cargo, output, run};
+use crate::machine::check_kernel;
 use crate::paths;
 use crate::root::raise;
 use crate::setup;
@@ -28,6 +29,9 @@ pub enum Suite {
 
 /// Sets up what lacks, builds, and runs the tests.
 pub fn test(suite: Suite, full: bool) -> Result<()> {
+    if suite != Suite::Unit {
+        check_kernel()?;
+    }
     setup::ensure_runnable()?;
     let built = build(Profile::Dev)?;
     if suite != Suite::Kernel {

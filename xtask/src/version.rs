@@ -14,6 +14,9 @@ pub struct Version {
 /// The oldest Rust that compiles the project: `rust-version` of the workspace.
 pub const OLDEST_RUST: Version = Version { major: 1, minor: 95 };
 
+/// The oldest kernel that has all that the programs use.
+pub const OLDEST_KERNEL: Version = Version { major: 6, minor: 6 };
+
 impl Version {
     /// Reads the version at the start of `text`, such as `1.96.0+dfsg1-1~deb12u2` or `22.1.8`.
     pub fn parse(text: &str) -> Option<Self> {

@@ -1,5 +1,6 @@
-//! The maps. Userspace writes all of them through shared memory and the programs only read them,
-//! but for the counters and the two that the kernel keeps itself.
+//! The maps. Userspace writes most of them through shared memory and the programs only read them;
+//! the programs write the counters, the token buckets and the rings, and the kernel keeps queues and
+//! sockets itself.
 
 use crate::sockets::SocketArray;
 use aya_ebpf::{
@@ -59,6 +60,7 @@ static DETAILS: Array<DetailRow> =
 #[map]
 static WIRE_IDS: Array<WireIdRow> =
     Array::with_max_entries(buckets(*BUCKET_BITS.start()) * WAYS as u32, SHARED);
+
 /// The clients of the sessions, a row for each way of the session table; one row where no service
 /// enforces bindings. A binding lives until it is replaced or its session ends.
 #[map]
@@ -123,6 +125,7 @@ static ADMISSIONS: PerCpuArray<u64> =
 #[map]
 static EGRESS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries((SERVICE_COUNT * EGRESS_SLOTS) as u32, 0);
+
 /// Packets of sessions on their way. Written by the XDP program, read by the daemon, which sets the
 /// size when it loads the program.
 #[map]

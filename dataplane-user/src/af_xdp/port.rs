@@ -192,9 +192,8 @@ impl Port {
         Ok(())
     }
 
-    /// Remembers what is in the ring now. What arrives for a session that is held goes to the
-    /// daemon's hold, but what was in the ring before is still to be handed out:
-    /// [`Port::has_drained`] says when it has been.
+    /// Remembers what is in the ring now: [`Port::has_drained`] says when all of it has been handed
+    /// out.
     pub fn drain(&self) -> Drain {
         Drain { done: self.done, emptied: self.emptied }
     }

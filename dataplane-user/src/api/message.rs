@@ -216,7 +216,7 @@ pub enum Response {
     /// A new wire id.
     WireId(String),
     /// An AF_XDP socket has its place. Beside it come the file descriptors of the tables `LOCAL`,
-    /// `SERVICES`, `SLOTS` and `SESSIONS`, which are to be read only, and of `XSK_COUNTS`.
+    /// `SERVICES`, `SLOTS`, `SESSIONS` and `BINDINGS`, which are to be read only, and of `XSK_COUNTS`.
     Xsk(XskPlace),
     /// Sessions are held, and nothing of them is in flight.
     Held(HeldSessions),

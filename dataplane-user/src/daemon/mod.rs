@@ -39,7 +39,7 @@ const BELIEF: Duration = Duration::from_secs(5);
 /// Netlink failed, so the way to other nodes is followed no longer.
 #[derive(Debug, Error)]
 #[error(
-    "the kernel's routes and neighbours are followed no longer; what is pinned goes on forwarding \
+    "the kernel's interfaces, routes and neighbours are followed no longer; what is pinned goes on forwarding \
      as it was: start the daemon again"
 )]
 pub struct LostTrack(#[source] Option<crate::neighbours::Error>);
@@ -84,10 +84,10 @@ impl Daemon {
         renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut events = tokio::time::interval(EVENTS);
         events.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
+        let is_lost = loop {
             tokio::select! {
                 biased;
-                () = &mut stop_now => break,
+                () = &mut stop_now => break false,
                 _ = renew.tick() => lock(&self.node).renew(),
                 _ = events.tick() => collect_events(&self.node),
                 () = &mut doubt, if !self.believed.is_empty() => {
@@ -96,22 +96,25 @@ impl Daemon {
                         follow(&mut lock(&self.node), &self.links, lost);
                     }
                 }
+                ended = &mut self.new_links => {
+                    tracing::error!(?ended, "interfaces are fenced at egress no longer as they come");
+                    break true;
+                }
                 change = self.next_hops.changed() => match change {
                     Some(change) => {
                         self.believed.remove(&change.node);
                         follow(&mut lock(&self.node), &self.links, change);
                     }
-                    None => {
-                        lock(&self.node).abandon_capture();
-                        self.end_holds().await;
-                        return Err(LostTrack(self.next_hops.stop().await.err()));
-                    }
+                    None => break true,
                 },
             }
-        }
+        };
         self.new_links.abort();
         lock(&self.node).abandon_capture();
         self.end_holds().await;
+        if is_lost {
+            return Err(LostTrack(self.next_hops.stop().await.err()));
+        }
         if self.options.stay {
             // The whole lease for the successor.
             lock(&self.node).renew();

@@ -35,7 +35,8 @@ pub struct LoadOptions {
     pub cpus: Vec<u32>,
     /// Frames that each CPU's queue holds.
     pub queue: u32,
-    /// Whether a service enforces bindings to clients: that takes 64 bytes more for each wire id.
+    /// Whether a service enforces bindings to clients: that takes 100 to 205 bytes more for
+    /// each wire id.
     pub bindings: bool,
     /// The size of the hold ring in bytes: a power of two, a page at least.
     pub hold_ring: u32,
