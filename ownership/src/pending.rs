@@ -55,13 +55,24 @@ impl Succession for TransferWrite {
 
 /// A write that is known to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Done<W>(W);
+pub struct Done<W> {
+    write: W,
+    had_rival: bool,
+}
+
+impl<W> Done<W> {
+    /// Whether another write of the same version was sent, which may still arrive. It is not done then,
+    /// **as long as the row stays** that it would make.
+    pub fn had_rival(&self) -> bool {
+        self.had_rival
+    }
+}
 
 impl<W> Deref for Done<W> {
     type Target = W;
 
     fn deref(&self) -> &W {
-        &self.0
+        &self.write
     }
 }
 
@@ -142,7 +153,8 @@ impl<W: Succession> Pending<W> {
     pub fn answered(mut self, outcome: Outcome) -> Progress<W> {
         let rival = self.rival.as_ref().filter(|_| self.due == Due::Rival);
         match (outcome, rival) {
-            (Outcome::Won, rival) => Progress::Done(Done(rival.cloned().unwrap_or(self.write))),
+            (Outcome::Won, Some(rival)) => Progress::Done(self.done(rival)),
+            (Outcome::Won, None) => Progress::Done(self.done(&self.write)),
             (Outcome::Fenced, _) => Progress::NotDone(NotDone::Fenced),
             (Outcome::Lost(mismatch), None) => Progress::NotDone(NotDone::Lost(mismatch)),
             (Outcome::Unavailable(fault), None) => Progress::NotDone(NotDone::Unavailable(fault)),
@@ -154,10 +166,14 @@ impl<W: Succession> Pending<W> {
         }
     }
 
+    fn done(&self, write: &W) -> Done<W> {
+        Done { write: write.clone(), had_rival: self.rival.is_some() }
+    }
+
     /// What was read, after an outcome was unknown.
     pub fn found(mut self, stands: Option<&W::Row>) -> Progress<W> {
         if let Some(done) = self.writes().find(|write| write.fate(stands) == Fate::Won) {
-            return Progress::Done(Done(done.clone()));
+            return Progress::Done(self.done(done));
         }
         match self.write.fate(stands) {
             Fate::Won | Fate::Open => {

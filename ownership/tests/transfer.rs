@@ -260,7 +260,8 @@ fn sticky_both_nodes_copy_what_the_directory_decided() {
     let copy = moved.copy().unwrap();
     assert_eq!(first.apply(copy.write().transaction()), Outcome::Won);
     assert_eq!(first.get(&Key::Session(ID)), Some(&Row::Session(*moved.session())));
-    assert_eq!(directory.send(moved.forget().transaction()), Outcome::Won);
+    let forget = moved.forget().expect("it was never in doubt");
+    assert_eq!(directory.send(forget.transaction()), Outcome::Won);
     assert_eq!(directory.transfer(&frozen), None);
 
     let arrived = Arrived::new(directory.inbox().unwrap(), directory.destination).unwrap();
@@ -343,6 +344,26 @@ fn a_hand_off_and_its_abort_may_both_be_in_doubt() {
     hand_off = undecided(hand_off.answered(outcome));
     let decided = hand_off.found(Some(&cluster.session()));
     assert!(matches!(decided, Decided::GivenUp(_)), "{decided:?}");
+}
+
+#[test]
+fn sticky_a_decision_whose_rival_may_still_arrive_is_not_forgotten() {
+    let (mut cluster, session) = Cluster::new();
+    let mut hand_off = cluster.hand_off::<TransferWrite>(&session);
+    let frozen = *hand_off.session();
+    let context = cluster.context(cluster.origin);
+    let late = hand_off.write(&context).unwrap().unwrap().clone();
+    hand_off = undecided(undecided(hand_off.answered(Outcome::Unknown)).found(None));
+    let outcome = cluster.sent(&mut hand_off);
+    let Decided::GivenUp(given_up) = hand_off.answered(outcome) else { panic!("{outcome:?}") };
+    assert_eq!(given_up.forget(), None);
+    assert_eq!(cluster.send(late.transaction()), ROW);
+    // A later epoch of the origin may: the late one is not done any more.
+    let later = register(&mut cluster.tables, 1);
+    let row = cluster.transfer(&frozen).unwrap();
+    let forget = DirectoryWrite::forget_transfer(&row, later);
+    assert_eq!(cluster.send(forget.transaction()), Outcome::Won);
+    assert_eq!(cluster.send(late.transaction()), Outcome::Fenced);
 }
 
 #[test]

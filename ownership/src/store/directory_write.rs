@@ -269,7 +269,9 @@ impl DirectoryWrite {
         })
     }
 
-    /// *Sticky*: forgets a decision that the origin has copied.
+    /// *Sticky*: forgets a decision that the origin has copied. No other one of the same frozen version may
+    /// still arrive, since it would be done then: so none may have been in doubt, or the origin has begun a
+    /// later epoch, in which it has decided nothing of this version.
     pub fn forget_transfer(row: &TransferRow, by: Identity) -> Self {
         Self::remove(Row::Transfer(row.clone()), by)
     }

@@ -37,8 +37,7 @@ impl Arrived {
         &self.inbox.context
     }
 
-    /// RESUME: the write after which new transports are bound again. `before` is the session as it
-    /// stands: it may have lost its transport meanwhile. It also empties the inbox in *shared*.
+    /// RESUME: see [`resume`].
     ///
     /// # Errors
     ///
@@ -48,7 +47,7 @@ impl Arrived {
         before: &StoredSession,
         context: &Context,
     ) -> Result<Pending<SessionWrite>, NoChange> {
-        change(before, &Input::Resume, self.by, context)
+        resume(before, self.by, context)
     }
 
     /// *Sticky*: the copy into the node's own store, which has `before` of this session. Nothing if that
@@ -61,4 +60,18 @@ impl Arrived {
     pub fn take(&self) -> DirectoryWrite {
         DirectoryWrite::take_from_inbox(&self.inbox, self.by)
     }
+}
+
+/// RESUME: the write after which new transports are bound again. `before` is the session as it stands: it
+/// may have lost its transport since it was handed off. In *shared* it empties the inbox too.
+///
+/// # Errors
+///
+/// If the model refuses it, or `by` is not the owner, as in a later epoch.
+pub fn resume(
+    before: &StoredSession,
+    by: Identity,
+    context: &Context,
+) -> Result<Pending<SessionWrite>, NoChange> {
+    change(before, &Input::Resume, by, context)
 }

@@ -44,6 +44,6 @@ impl Inherited {
 
     /// *Sticky*: what was decided of it, as its transfer row says.
     pub fn decided(&self, row: &TransferRow) -> Decided<TransferWrite> {
-        decided(&self.0, row.clone())
+        decided(&self.0, row.clone(), false)
     }
 }

@@ -39,7 +39,7 @@ mod redirect;
 mod routes;
 mod undecided;
 
-pub use arrival::Arrived;
+pub use arrival::{Arrived, resume};
 pub use context::{AppContext, ContextLimit, ContextTooLong};
 pub use deciding::Deciding;
 pub use frozen::{Frozen, GiveUp, Held, NoStep, Quiesced};

@@ -13,6 +13,7 @@ use crate::{
 pub struct HandedOff<W: Deciding> {
     frozen: Frozen,
     row: W::Row,
+    is_alone: bool,
 }
 
 /// A session that this node has handed off, and that has gone on elsewhere.
@@ -33,8 +34,8 @@ pub struct Redirect {
 }
 
 impl<W: Deciding> HandedOff<W> {
-    pub(super) fn new(frozen: Frozen, row: W::Row) -> Self {
-        Self { frozen, row }
+    pub(super) fn new(frozen: Frozen, row: W::Row, is_alone: bool) -> Self {
+        Self { frozen, row, is_alone }
     }
 
     /// The session as it was handed off.
@@ -72,9 +73,11 @@ impl HandedOff<TransferWrite> {
         Ok(Pending::new(SessionWrite::settle(Some(session), &self.row, *by)?))
     }
 
-    /// *Sticky*: forgets the decision, once it is copied.
-    pub fn forget(&self) -> DirectoryWrite {
-        DirectoryWrite::forget_transfer(&self.row, self.frozen.by)
+    /// *Sticky*: forgets the decision, once it is copied. Nothing if another decision may still arrive: it
+    /// would find no row there and be done as well. The row then stays until the node has a
+    /// [later epoch](DirectoryWrite::forget_transfer).
+    pub fn forget(&self) -> Option<DirectoryWrite> {
+        self.is_alone.then(|| DirectoryWrite::forget_transfer(&self.row, self.frozen.by))
     }
 }
 

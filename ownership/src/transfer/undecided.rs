@@ -47,6 +47,7 @@ pub enum Decided<W: Deciding> {
 pub struct GivenUp<W: Deciding> {
     frozen: Frozen,
     row: W::Row,
+    is_alone: bool,
 }
 
 impl<W: Deciding> Undecided<W> {
@@ -66,6 +67,11 @@ impl<W: Deciding> Undecided<W> {
     /// What is due.
     pub fn due(&self) -> Due {
         self.pending.due()
+    }
+
+    /// The writes that may have been done: at most two, and at most one of them ever is.
+    pub fn writes(&self) -> impl Iterator<Item = &W> {
+        self.pending.writes()
     }
 
     /// The write that is to be sent, if one is due: the first one, or its rival, an ABORT.
@@ -103,13 +109,16 @@ impl<W: Deciding> Undecided<W> {
             Progress::Pending(pending) => {
                 return Decided::Undecided(Self { held, pending, is_inherited });
             }
-            Progress::Done(done) => return decided(held.frozen(), done.row()),
+            Progress::Done(done) => {
+                let is_alone = !done.had_rival() && !is_inherited;
+                return decided(held.frozen(), done.row(), is_alone);
+            }
             Progress::NotDone(not_done) => not_done,
         };
         match (not_done, hand_off) {
             (NotDone::Fenced, _) => Decided::Over,
             // As long as the epoch lives, only its own hand-off leads past its versions.
-            (NotDone::Past, Some(hand_off)) => decided(held.frozen(), hand_off),
+            (NotDone::Past, Some(hand_off)) => decided(held.frozen(), hand_off, false),
             (NotDone::Lost(Mismatch::Row) | NotDone::Superseded | NotDone::Past, _) => {
                 if is_inherited {
                     Decided::LookAnew
@@ -122,13 +131,13 @@ impl<W: Deciding> Undecided<W> {
     }
 }
 
-/// What a row that decides says.
-pub(super) fn decided<W: Deciding>(frozen: &Frozen, row: W::Row) -> Decided<W> {
+/// What a row that decides says; `is_alone` if no other decision may still arrive.
+pub(super) fn decided<W: Deciding>(frozen: &Frozen, row: W::Row, is_alone: bool) -> Decided<W> {
     let frozen = frozen.clone();
     if moved(W::session(&row), frozen.by.owner) {
-        Decided::HandedOff(HandedOff::new(frozen, row))
+        Decided::HandedOff(HandedOff::new(frozen, row, is_alone))
     } else {
-        Decided::GivenUp(GivenUp { frozen, row })
+        Decided::GivenUp(GivenUp { frozen, row, is_alone })
     }
 }
 
@@ -150,8 +159,8 @@ impl GivenUp<TransferWrite> {
         Ok(Pending::new(SessionWrite::settle(Some(session), &self.row, *by)?))
     }
 
-    /// *Sticky*: forgets the decision, once it is copied.
-    pub fn forget(&self) -> DirectoryWrite {
-        DirectoryWrite::forget_transfer(&self.row, self.frozen.by)
+    /// *Sticky*: forgets the decision, once it is copied; as [`HandedOff::forget`].
+    pub fn forget(&self) -> Option<DirectoryWrite> {
+        self.is_alone.then(|| DirectoryWrite::forget_transfer(&self.row, self.frozen.by))
     }
 }
