@@ -9,7 +9,7 @@ use crate::{
     binding::Binding,
     dissect::{Payload, native},
     frame::Frame,
-    local::Fence,
+    local::{Fence, Identity},
     parse::{Datagram, Parsed, parse_reply},
     service::{flag, kind, protocol},
     table::{Entry, Place},
@@ -38,46 +38,42 @@ pub struct Sent<'a, 'f> {
     pub ethernet: bool,
 }
 
-/// Decides about a packet. `now` is CLOCK_BOOTTIME in nanoseconds, read for replies only.
+/// Decides about a packet; `None` if it is not a service's ([`Egress::Other`]). `now` is CLOCK_BOOTTIME
+/// in nanoseconds, read for replies only.
 #[inline(always)]
-pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> Reply {
+pub fn reply<T: Tables>(sent: &Sent, now: impl FnOnce() -> u64, tables: &T) -> Option<Reply> {
     let parsed = parse_reply(sent.frame, sent.ethernet);
-    let Some(local) = tables.local() else {
-        return Reply::OTHER;
-    };
+    let local = tables.local()?;
     let datagram = match parsed {
-        Parsed::Other | Parsed::IcmpError(_) => return Reply::OTHER,
+        Parsed::Other | Parsed::IcmpError(_) => return None,
         Parsed::Broken(source, _) => {
-            return match find_service(tables, local, source, 0) {
-                Some(service) => Reply::of(Egress::Unreadable, service.service),
-                None => Reply::OTHER,
-            };
+            let service = find_service(tables, local, source, 0)?;
+            return Some(Reply::of(Egress::Unreadable, service.service));
         }
         Parsed::Udp(datagram) => datagram.forget(local.service_seed()),
     };
-    let service = find_service(tables, local, datagram.source, datagram.source_port);
-    let Some(service) = service else {
-        return Reply::OTHER;
-    };
+    let service = find_service(tables, local, datagram.source, datagram.source_port)?;
     if service.kind != kind::DATA && service.kind != kind::CONTROL {
-        return Reply::OTHER;
+        return None;
     }
     let fence = local.fence();
     if now() >= local.exact_deadline() || fence.epoch() == 0 {
-        return Reply::of(Egress::Shut, service.service).to(&datagram);
+        return Some(Reply::of(Egress::Shut, service.service).to(&datagram));
     }
+    let identity = local.identity();
     // What a control port answers may be that the session is not ours.
     if service.kind == kind::DATA && service.protocol == protocol::NATIVE {
-        let egress = named(sent.frame, &datagram, service.seed, fence, tables);
+        let egress = named(sent.frame, &datagram, service.seed, identity, fence, tables);
         let names_session_at = Some(datagram.payload());
-        return Reply { names_session_at, ..Reply::of(egress, service.service).to(&datagram) };
+        let reply = Reply::of(egress, service.service).to(&datagram);
+        return Some(Reply { names_session_at, ..reply });
     }
     let egress = if service.flags & flag::ENFORCE_BINDING != 0 {
-        bound(&datagram, service.seed, fence, tables)
+        bound(&datagram, service.seed, identity, fence, tables)
     } else {
         Egress::Passed
     };
-    Reply::of(egress, service.service).to(&datagram)
+    Some(Reply::of(egress, service.service).to(&datagram))
 }
 
 /// Where a reply goes.
@@ -88,12 +84,17 @@ const fn client_of(datagram: &Datagram) -> Binding {
 
 /// The packet goes to a client that a session is bound to.
 #[inline(always)]
-fn bound<T: Tables>(datagram: &Datagram, seed: u64, fence: Fence, tables: &T) -> Egress {
-    let client = client_of(datagram);
-    let Some(bits) = bucket_bits(tables) else {
+fn bound<T: Tables>(
+    datagram: &Datagram,
+    seed: u64,
+    identity: Identity,
+    fence: Fence,
+    tables: &T,
+) -> Egress {
+    if identity.node == 0 {
         return Egress::NotReady;
-    };
-    match find_client(tables, client, seed, bits) {
+    }
+    match find_client(tables, client_of(datagram), seed, identity.bucket_bits) {
         Lookup::Hit { bits, .. } => owned(bits, fence),
         Lookup::Torn => Egress::Torn,
         Lookup::Miss => Egress::NoSession,
@@ -106,6 +107,7 @@ fn named<T: Tables>(
     frame: &Frame,
     datagram: &Datagram,
     seed: u64,
+    identity: Identity,
     fence: Fence,
     tables: &T,
 ) -> Egress {
@@ -113,21 +115,14 @@ fn named<T: Tables>(
     let Some(id) = native::reply(payload) else {
         return Egress::NoWireId;
     };
-    let Some(bucket_bits) = bucket_bits(tables) else {
+    if identity.node == 0 {
         return Egress::NotReady;
-    };
-    match lookup(tables, id.key(seed).hash, bucket_bits) {
+    }
+    match lookup(tables, id.key(seed).hash, identity.bucket_bits) {
         Lookup::Hit { bits, .. } => owned(bits, fence),
         Lookup::Torn => Egress::Torn,
         Lookup::Miss => Egress::NoSession,
     }
-}
-
-/// The size of the tables, once they are filled.
-#[inline(always)]
-fn bucket_bits<T: Tables>(tables: &T) -> Option<u8> {
-    let identity = tables.local()?.identity();
-    (identity.node != 0).then_some(identity.bucket_bits)
 }
 
 /// Whether a session with this entry is this node's.
@@ -142,9 +137,6 @@ fn owned(bits: u64, fence: Fence) -> Egress {
 }
 
 impl Reply {
-    /// Not a service's.
-    const OTHER: Self = Self::of(Egress::Other, 0);
-
     /// Of whose headers too little could be read to tell whether it is a service's.
     pub const UNREAD: Self = Self::of(Egress::Unreadable, 0);
 

@@ -51,7 +51,8 @@ fn agree(dataplane: &mut Dataplane, frame: &[u8], ethernet: bool) -> Result<(Egr
     let now = || boottime().as_nanos() as u64;
     let sent = Sent { frame: &Frame::new(frame), ethernet };
     let decided = reply(&sent, now, &dataplane.memory);
-    let (egress, service) = (decided.egress, decided.service);
+    let (egress, service) =
+        decided.map_or((Egress::Other, 0), |decided| (decided.egress, decided.service));
     if frame.len() < shortest(frame) {
         return Ok((egress, service));
     }

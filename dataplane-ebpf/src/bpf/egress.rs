@@ -48,12 +48,14 @@ fn fence(ctx: &TcContext, ethernet: bool) -> i32 {
     // What the kernel's own stack sends has its headers in one piece, but for options.
     let headers = headers(ctx, ethernet).min(ctx.len() as usize);
     let mut decided = if frame(ctx).len() >= headers || pull(ctx) {
-        decide(ctx, ethernet)
+        let Some(decided) = decide(ctx, ethernet) else { return pass() };
+        decided
     } else {
         Reply::UNREAD
     };
     if decided.may_be_cut() && pull(ctx) {
-        decided = decide(ctx, ethernet);
+        let Some(again) = decide(ctx, ethernet) else { return pass() };
+        decided = again;
     }
     if let Some(start) = decided.names_session_at
         && decided.egress.is_sent()
@@ -74,8 +76,15 @@ fn fence(ctx: &TcContext, ethernet: bool) -> i32 {
     TCX_DROP
 }
 
+/// Lets a packet that is not a service's go on.
 #[inline(always)]
-fn decide(ctx: &TcContext, ethernet: bool) -> Reply {
+fn pass() -> i32 {
+    count_egress(0, Egress::Other);
+    TCX_NEXT
+}
+
+#[inline(always)]
+fn decide(ctx: &TcContext, ethernet: bool) -> Option<Reply> {
     // SAFETY: takes no argument and has no effect.
     let now = || unsafe { bpf_ktime_get_boot_ns() };
     reply(&Sent { frame: &frame(ctx), ethernet }, now, &Maps)
