@@ -4,7 +4,7 @@ use crate::{
     config::{Config, EgressInterfaces},
     dataplane::{
         Dataplane,
-        attach::{LinkKind, sweep},
+        bpf_link::{LinkKind, sweep},
         egress::{EgressError, Fenced},
     },
     neighbours::{Interface, Interfaces},

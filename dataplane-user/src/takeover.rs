@@ -1,4 +1,11 @@
 //! Whether a daemon can take over what an earlier one left in the kernel, and what speaks against it.
+//!
+//! What takes part: [`pins`] says where things are pinned, [`crate::node::StateFolder`] holds the lock
+//! and the record of the [`Incarnation`] that the pins must match, [`shape`] says how the maps must
+//! look, [`crate::dataplane::pinned`] opens them, [`crate::dataplane::recovery`] reads the session
+//! table's books out of it and [`crate::node::recover`] the sessions; `daemon/tables.rs` and
+//! `daemon/attach.rs` put it together, and [`crate::dataplane::predecessor`] shuts the fences of
+//! incarnations that are not taken over.
 
 use crate::{
     config::Config,

@@ -4,7 +4,8 @@ use super::StartError;
 use crate::{
     config::Config,
     dataplane::{
-        attach::{Attached, LinkKind, sweep},
+        attach::Attached,
+        bpf_link::{LinkKind, sweep},
         egress::EgressError,
     },
     fences::EgressFences,

@@ -1,10 +1,6 @@
 //! Attaching the XDP program to interfaces, and what can be in the way.
 
-use super::{
-    Dataplane,
-    bpf::{self, open_pin},
-    predecessor::shut_fence,
-};
+use super::{Dataplane, bpf_link::OpenLink, predecessor::shut_fence};
 use crate::neighbours::Interface;
 use aya::programs::{
     ProgramError, XdpMode,
@@ -13,7 +9,6 @@ use aya::programs::{
 };
 use std::{
     fs, io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -154,7 +149,7 @@ impl Dataplane {
     /// Puts the program, in one atomic step, into the link that an earlier process pinned; `None`
     /// if there is none. The link keeps its mode, whatever `mode` asks for.
     ///
-    /// The link must be on this interface: [`sweep`] removes those that are not.
+    /// The link must be on this interface: [`super::bpf_link::sweep`] removes those that are not.
     pub fn adopt(
         &mut self,
         interface: &Interface,
@@ -243,90 +238,6 @@ impl Dataplane {
             }
         }
         Ok(())
-    }
-}
-
-/// Which links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum LinkKind {
-    /// Those of XDP programs.
-    Xdp = 6,
-    /// Those of the fence at egress.
-    Tcx = 11,
-}
-
-/// Detaches the links of a kind that are pinned in a folder, except those that `keep` wants; it is
-/// given each pin's path and the index of the link's interface, 0 when that is gone. Returns the
-/// paths of those detached. What is no such link stays.
-pub fn sweep(
-    folder: &Path,
-    kind: LinkKind,
-    keep: impl Fn(&Path, u32) -> bool,
-) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut swept = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let Ok(link) = OpenLink::at(&path) else { continue };
-        if let Some(OnInterface { ifindex, .. }) = link.on_interface(kind)?
-            && !keep(&path, ifindex)
-        {
-            link.detach()?;
-            fs::remove_file(&path)?;
-            swept.push(path);
-        }
-    }
-    Ok(swept)
-}
-
-/// Where a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OnInterface {
-    /// The id of its program.
-    pub(super) program: u32,
-    /// The interface's index, 0 when that is gone.
-    pub(super) ifindex: u32,
-}
-
-/// A pinned link, opened for what aya does not offer.
-pub(super) struct OpenLink(OwnedFd);
-
-impl OpenLink {
-    pub(super) fn at(pin: &Path) -> io::Result<Self> {
-        open_pin(pin).map(Self)
-    }
-
-    /// Where a link of a kind is; `None` for a link of another kind (Linux 5.9).
-    pub(super) fn on_interface(&self, kind: LinkKind) -> io::Result<Option<OnInterface>> {
-        /// The start of the kernel's `bpf_link_info`.
-        #[derive(Clone, Copy, Default)]
-        #[repr(C)]
-        struct Info {
-            kind: u32,
-            id: u32,
-            program: u32,
-            _padding: u32,
-            ifindex: u32,
-            _rest: u32,
-        }
-        let mut info = Info::default();
-        bpf::info(self.0.as_fd(), &mut info)?;
-        let Info { program, ifindex, .. } = info;
-        Ok((info.kind == kind as u32).then_some(OnInterface { program, ifindex }))
-    }
-
-    /// Takes the link off its interface at once. (Without this the kernel does so some time after
-    /// the last descriptor and the pin are gone; until then the interface is busy.) Linux 5.9.
-    pub(super) fn detach(&self) -> io::Result<()> {
-        const BPF_LINK_DETACH: libc::c_int = 34;
-        let mut fd = self.0.as_raw_fd() as u32;
-        // SAFETY: BPF_LINK_DETACH takes the link's descriptor only.
-        unsafe { bpf::bpf(BPF_LINK_DETACH, &mut fd) }.map(drop)
     }
 }
 

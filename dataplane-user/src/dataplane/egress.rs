@@ -2,8 +2,8 @@
 
 use super::{
     Dataplane,
-    attach::{LinkKind, OnInterface, OpenLink},
     bpf::first_at_egress,
+    bpf_link::{LinkKind, OnInterface, OpenLink},
 };
 use crate::neighbours::Interface;
 use aya::programs::{

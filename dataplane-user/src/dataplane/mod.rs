@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bindings;
 mod bpf;
+pub mod bpf_link;
 pub mod capture;
 mod clients;
 pub mod clock;
