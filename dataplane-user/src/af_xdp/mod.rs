@@ -28,6 +28,7 @@
 //! `docs/applications.md` has the limits.
 
 mod datagram;
+mod given;
 mod link;
 mod path;
 mod port;

@@ -1,8 +1,8 @@
 //! Sending: every frame is checked as the egress program checks those of sockets.
 
 use super::{
-    Datagram, Path, Speaker, datagram::pseudo_header, path::Hop, registered::Registered,
-    socket::Bound,
+    Datagram, Path, Speaker, datagram::pseudo_header, given::Given, path::Hop,
+    registered::Registered, socket::Bound,
 };
 use crate::{
     checksum,
@@ -63,8 +63,11 @@ pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     /// The way to clients whose packets came through another node: for IPv4, and for IPv6.
     gateways: [Gateway; 2],
-    /// Whether the kernel has left frames in its ring, to be sent with the next call.
+    /// Whether the kernel may have left frames in its ring, to be sent with the next call. Completions
+    /// are left alone meanwhile.
     is_behind: bool,
+    /// What the kernel was given since it last had sent everything, but for what was made void.
+    given: Vec<Given>,
 }
 
 /// A frame, and in whose name it is sent.
@@ -110,11 +113,12 @@ impl Sender<'_> {
     }
 
     /// Sends what waits: all of it, or none once the lease is over. What is no longer in the name
-    /// of somebody who may speak here is dropped, and counted.
+    /// of somebody who may speak here is dropped, and counted. What the kernel has not sent when it
+    /// was last called counts among what waits; of that, frames for nobody may leave.
     ///
     /// # Errors
     ///
-    /// If the interface is down, or has not kept up until the lease was over.
+    /// If the interface is down.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
@@ -132,7 +136,8 @@ impl Outbox {
     pub(super) fn new(bound: Bound) -> Self {
         let waiting = VecDeque::with_capacity(BATCH);
         let gateways = Default::default();
-        Self { bound, registered: None, waiting, gateways, is_behind: false }
+        let given = Vec::with_capacity(BATCH);
+        Self { bound, registered: None, waiting, gateways, is_behind: false, given }
     }
 
     fn send(&mut self, path: &Path, speaker: Speaker, payload: &[&[u8]]) -> Result<(), SendError> {
@@ -191,7 +196,7 @@ impl Outbox {
         let Bound { umem, sent, .. } = &mut self.bound;
         // SAFETY: the packet is kept in `waiting` or given to the ring, which do not outlive it.
         let packet = unsafe { umem.alloc() };
-        if packet.is_some() {
+        if packet.is_some() || self.is_behind {
             return packet;
         }
         sent.dequeue(umem, usize::MAX >> 32);
@@ -200,35 +205,34 @@ impl Outbox {
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        let Self { bound, registered, waiting, is_behind, .. } = self;
-        let Some(registered) = registered else {
+        let Self { bound, registered, waiting, is_behind, given, .. } = self;
+        let Some(Registered { tables, tally, .. }) = registered else {
             return Ok(());
         };
-        if *is_behind && registered.open_for().is_none() {
-            return Err(io::Error::other(
-                "the kernel still holds frames of a lease that is over and would send them with \
-                 the next call: close the port",
-            ));
-        }
         let now = now();
+        given.retain(|given| match may_send(tables, given.speaker, now) {
+            Ok(()) => true,
+            Err(reason) => {
+                given.make_void();
+                tally.transmission(given.service, reason);
+                false
+            }
+        });
         let mut frames = HeapSlab::with_capacity(waiting.len());
-        for Waiting { packet, service, speaker } in waiting.drain(..) {
-            let outcome = match may_send(&registered.tables, speaker, now) {
-                Ok(()) => match frames.push_front(packet) {
-                    None => Transmission::Sent,
-                    Some(packet) => {
-                        bound.umem.free_packet(packet);
-                        Transmission::NoFrame
-                    }
-                },
+        for Waiting { mut packet, service, speaker } in waiting.drain(..) {
+            match may_send(tables, speaker, now) {
+                Ok(()) => {
+                    given.push(Given::new(&mut packet, service, speaker));
+                    let left_over = frames.push_front(packet);
+                    debug_assert!(left_over.is_none(), "there is room for all that waits");
+                }
                 Err(reason) => {
                     bound.umem.free_packet(packet);
-                    reason
+                    tally.transmission(service, reason);
                 }
-            };
-            registered.tally.transmission(service, outcome);
+            }
         }
-        registered.tally.publish();
+        tally.publish();
         let count = frames.len();
         if count > 0 {
             // SAFETY: the packets are of this memory, whose pages the kernel holds.
@@ -239,7 +243,13 @@ impl Outbox {
             *is_behind = true;
             *is_behind = !kick(bound)?;
         }
-        bound.sent.dequeue(&mut bound.umem, usize::MAX >> 32);
+        if !*is_behind {
+            for Given { service, .. } in given.drain(..) {
+                tally.transmission(service, Transmission::Sent);
+            }
+            tally.publish();
+            bound.sent.dequeue(&mut bound.umem, usize::MAX >> 32);
+        }
         Ok(())
     }
 
