@@ -56,6 +56,12 @@ pub enum PinnedMapError {
         /// The id of the one that is.
         found: u32,
     },
+    /// The record of the incarnation does not name it.
+    #[error("map {name} is pinned, but the record of the node's state does not name it")]
+    Unrecorded {
+        /// The map.
+        name: String,
+    },
     /// It has another shape.
     #[error("map {name} {what} {found}, this daemon needs {wanted}{}", reason(name))]
     Shape {
@@ -74,6 +80,10 @@ pub enum PinnedMapError {
 fn reason(map: &str) -> &'static str {
     match map {
         "SESSIONS" | "DETAILS" | "WIRE_IDS" => " (`sessions.capacity` is another one)",
+        "BINDINGS" | "CLIENTS" => {
+            " (`sessions.capacity` is another one, or the first service enforces bindings, or none \
+             does any longer)"
+        }
         "CPUS" => " (`sessions.cpus` is another list)",
         "HOLD" => " (`hold.ring` is another size)",
         _ => "",
@@ -148,15 +158,13 @@ impl MapFolder {
             if let Some((what, wanted, found)) = shape.difference(&Shape::of(&info)) {
                 return Err(PinnedMapError::Shape { name: name.clone(), what, found, wanted });
             }
-            match ids.get(name) {
-                Some(&wanted) if wanted != info.id => {
-                    return Err(PinnedMapError::Other {
-                        name: name.clone(),
-                        wanted,
-                        found: info.id,
-                    });
+            let name = name.clone();
+            match ids.get(&name) {
+                Some(&wanted) if wanted == info.id => {}
+                Some(&wanted) => {
+                    return Err(PinnedMapError::Other { name, wanted, found: info.id });
                 }
-                _ => {}
+                None => return Err(PinnedMapError::Unrecorded { name }),
             }
         }
         Ok(())
