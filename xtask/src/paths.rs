@@ -28,3 +28,13 @@ pub fn bpf_target() -> PathBuf {
 pub fn loom_target() -> PathBuf {
     target().join("loom")
 }
+
+/// Where set-up unpacks the system's package of etcd.
+pub fn etcd_package() -> PathBuf {
+    target().join("etcd")
+}
+
+/// Where etcd's programs then are; the tests look there too.
+pub fn etcd() -> PathBuf {
+    etcd_package().join("usr/bin")
+}

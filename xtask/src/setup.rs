@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{cargo, run, which};
+use crate::command::{cargo, quoted, run, which};
 use crate::machine::{Machine, Packages};
 use crate::paths;
 use crate::tools::{Mend, Needed, Step, TOOLS, Tool};
@@ -18,7 +18,12 @@ pub fn install() -> Result<()> {
 
 /// Installs what lacks for building and running; says nothing when nothing lacks.
 pub fn ensure_runnable() -> Result<()> {
-    Setup::new(false).tools(TOOLS.iter().filter(|tool| tool.needed == Needed::ToRun))
+    Setup::new(false).tools(TOOLS.iter().filter(|tool| tool.needed == Needed::Run))
+}
+
+/// The same, and what tests and benchmarks need besides.
+pub fn ensure_testable() -> Result<()> {
+    Setup::new(false).tools(TOOLS.iter().filter(|tool| tool.needed != Needed::Lint))
 }
 
 /// Installs nothing.
@@ -27,7 +32,7 @@ pub fn ensure_runnable() -> Result<()> {
 /// When a tool lacks that `lint` needs.
 pub fn require_lintable() -> Result<()> {
     let machine = Machine::look();
-    let lacks = |tool: &&Tool| (tool.present)(&machine).is_err();
+    let lacks = |tool: &&Tool| tool.needed != Needed::Test && (tool.present)(&machine).is_err();
     let lacking: Vec<&str> = TOOLS.iter().filter(lacks).map(|tool| tool.name).collect();
     if !lacking.is_empty() {
         bail!("lint needs {}: `cargo xtask setup` installs it", lacking.join(", "));
@@ -226,6 +231,7 @@ fn llvm_package(major: u32) -> String {
 
 fn shown_run(env: &[(&'static str, String)], words: &[String]) -> String {
     let env = env.iter().map(|(name, value)| format!("{name}={value} "));
+    let words: Vec<String> = words.iter().map(|word| quoted(word.as_ref())).collect();
     env.collect::<String>() + &words.join(" ")
 }
 

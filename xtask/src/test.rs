@@ -32,7 +32,7 @@ pub fn test(suite: Suite, full: bool) -> Result<()> {
     if suite != Suite::Unit {
         check_kernel()?;
     }
-    setup::ensure_runnable()?;
+    setup::ensure_testable()?;
     let built = build(Profile::Dev)?;
     if suite != Suite::Kernel {
         unit(&built, full)?;

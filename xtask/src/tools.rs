@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::command::{cargo, output, succeeds, which};
+use crate::command::{cargo, output, quoted, succeeds, which};
 use crate::machine::{Machine, Packages};
 use crate::paths;
 use crate::toolchain::{Kind, TARGET, Toolchain, Way, llvm_major, llvm_prefix, nightly_name};
@@ -31,10 +31,12 @@ pub struct Tool {
 /// Which tasks need a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needed {
-    /// Building, testing and running: what `demo` and `test` install by themselves.
-    ToRun,
+    /// Building and running: what `demo` and `test` install by themselves.
+    Run,
+    /// Testing: what `test` installs by itself.
+    Test,
     /// Checking the source: `lint`.
-    ToLint,
+    Lint,
 }
 
 /// How to get a tool.
@@ -65,14 +67,16 @@ pub enum Step {
 /// The list. The order matters: a linker must match the compiler, so the compiler comes first.
 #[rustfmt::skip] // A table reads as a table.
 pub const TOOLS: &[Tool] = &[
-    Tool { name: "cc",          why: "links every Rust program",             needed: Needed::ToRun,  present: has_cc,         mend: get_cc },
-    Tool { name: "BPF rustc",   why: "compiles the XDP program",             needed: Needed::ToRun,  present: has_compiler,   mend: get_compiler },
-    Tool { name: "bpf-linker",  why: "links the XDP program",                needed: Needed::ToRun,  present: has_linker,     mend: get_linker },
-    Tool { name: "ip",          why: "the tests' and the demo's networks",   needed: Needed::ToRun,  present: has_ip,         mend: get_ip },
-    Tool { name: "ethtool",     why: "turns checksum offload off on veth",   needed: Needed::ToRun,  present: has_ethtool,    mend: get_ethtool },
-    Tool { name: "rustfmt",     why: "cargo xtask lint: formatting",         needed: Needed::ToLint, present: has_rustfmt,    mend: get_rustfmt },
-    Tool { name: "clippy",      why: "cargo xtask lint: the host's code",    needed: Needed::ToLint, present: has_clippy,     mend: get_clippy },
-    Tool { name: "BPF clippy",  why: "cargo xtask lint: the BPF program",    needed: Needed::ToLint, present: has_bpf_clippy, mend: get_bpf_clippy },
+    Tool { name: "cc",          why: "links every Rust program",             needed: Needed::Run,  present: has_cc,         mend: get_cc },
+    Tool { name: "BPF rustc",   why: "compiles the XDP program",             needed: Needed::Run,  present: has_compiler,   mend: get_compiler },
+    Tool { name: "bpf-linker",  why: "links the XDP program",                needed: Needed::Run,  present: has_linker,     mend: get_linker },
+    Tool { name: "ip",          why: "the tests' and the demo's networks",   needed: Needed::Run,  present: has_ip,         mend: get_ip },
+    Tool { name: "protoc",      why: "compiles the protocol of etcd",        needed: Needed::Run,  present: has_protoc,     mend: get_protoc },
+    Tool { name: "ethtool",     why: "turns checksum offload off on veth",   needed: Needed::Run,  present: has_ethtool,    mend: get_ethtool },
+    Tool { name: "etcd",        why: "the tests' and benchmarks' clusters",  needed: Needed::Test, present: has_etcd,       mend: get_etcd },
+    Tool { name: "rustfmt",     why: "cargo xtask lint: formatting",         needed: Needed::Lint,  present: has_rustfmt,    mend: get_rustfmt },
+    Tool { name: "clippy",      why: "cargo xtask lint: the host's code",    needed: Needed::Lint,  present: has_clippy,     mend: get_clippy },
+    Tool { name: "BPF clippy",  why: "cargo xtask lint: the BPF program",    needed: Needed::Lint,  present: has_bpf_clippy, mend: get_bpf_clippy },
 ];
 
 fn has_cc(_: &Machine) -> Result<String, String> {
@@ -97,6 +101,45 @@ fn has_ethtool(_: &Machine) -> Result<String, String> {
 
 fn get_ethtool(machine: &Machine) -> Mend {
     package(machine, &["ethtool"], ["ethtool"; 3])
+}
+
+fn has_protoc(_: &Machine) -> Result<String, String> {
+    program("protoc")
+}
+
+fn get_protoc(machine: &Machine) -> Mend {
+    let names = ["protobuf-compiler", "protobuf", "protobuf-devel"];
+    package(machine, &["protobuf-compiler"], names)
+}
+
+/// The server, and the tool that restores a snapshot.
+const ETCD: [&str; 2] = ["etcd", "etcdctl"];
+
+fn has_etcd(_: &Machine) -> Result<String, String> {
+    let unpacked = paths::etcd();
+    let find = |name: &str| {
+        let file = unpacked.join(name);
+        if file.exists() { Some(file) } else { which(name) }
+    };
+    match ETCD.map(find) {
+        [Some(server), Some(_)] => Ok(server.display().to_string()),
+        _ => Err("not found".to_owned()),
+    }
+}
+
+/// Unpacks Debian's packages and installs nothing: the package of the server would also start one,
+/// now and at every boot.
+fn get_etcd(machine: &Machine) -> Mend {
+    if machine.packages != Some(Packages::Apt) {
+        return Mend::ByHand("install etcd and etcdctl 3.4 or newer; none need run".to_owned());
+    }
+    let script = format!(
+        "mkdir -p {dir} && cd {dir} && \
+         apt-get -qq -o APT::Sandbox::User=root download etcd-server etcd-client && \
+         for deb in *.deb; do dpkg-deb -x $deb . || exit 1; done; rm *.deb",
+        dir = quoted(paths::etcd_package().as_os_str())
+    );
+    Mend::Steps(vec![words(&["sh", "-c", &script])])
 }
 
 fn has_compiler(machine: &Machine) -> Result<String, String> {
