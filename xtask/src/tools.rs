@@ -104,12 +104,26 @@ fn get_ethtool(machine: &Machine) -> Mend {
 }
 
 fn has_protoc(_: &Machine) -> Result<String, String> {
-    program("protoc")
+    let protoc = program("protoc")?;
+    let dir = paths::target().join("protoc");
+    let source = dir.join("probe.proto");
+    // The types that every protocol may import come in a package of their own.
+    let text = "syntax = \"proto3\";\nimport \"google/protobuf/descriptor.proto\";\n";
+    let compiles = fs::create_dir_all(&dir).is_ok()
+        && fs::write(&source, text).is_ok()
+        && succeeds(
+            Command::new(&protoc)
+                .arg("-I")
+                .arg(&dir)
+                .arg("--descriptor_set_out=/dev/null")
+                .arg(&source),
+        );
+    if compiles { Ok(protoc) } else { Err(format!("{protoc} finds no google/protobuf/*.proto")) }
 }
 
 fn get_protoc(machine: &Machine) -> Mend {
-    let names = ["protobuf-compiler", "protobuf", "protobuf-devel"];
-    package(machine, &["protobuf-compiler"], names)
+    let names = ["protobuf-compiler protobuf-devel", "protobuf", "protobuf-devel"];
+    package(machine, &["protobuf-compiler", "libprotobuf-dev"], names)
 }
 
 /// The server, and the tool that restores a snapshot.

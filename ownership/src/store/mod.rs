@@ -26,6 +26,8 @@
 mod condition;
 mod directory_write;
 mod engine;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod key;
 mod limbo;
 mod memory;
@@ -43,6 +45,8 @@ mod transfer_write;
 pub use condition::Condition;
 pub use directory_write::{Attempt, BadWrite, DirectoryWrite};
 pub use engine::{Engine, Page};
+#[cfg(feature = "etcd")]
+pub use etcd::Etcd;
 pub use key::{AuditKey, Key, OffHomeKey, Span, WireId};
 pub use limbo::{Delivery, Limbo};
 pub use memory::Memory;

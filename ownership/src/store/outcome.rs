@@ -48,6 +48,9 @@ pub enum Fault {
     /// It has no space left.
     #[error("the store is full; export and trim the audit log, or give it space")]
     Full,
+    /// It does not let us in, or not do this.
+    #[error("the store denies it to this user; check name, password, certificate and role")]
+    Denied,
     /// The transaction is beyond what this store takes in one.
     #[error("the transaction is too large for this store; the limit is in its documentation")]
     TooLarge,
@@ -114,6 +117,7 @@ impl From<Fault> for Failure {
             | Fault::Overloaded
             | Fault::Full
             | Fault::TooLarge
+            | Fault::Denied
             | Fault::Latched
             | Fault::Older => Self::Unavailable(fault),
         }
