@@ -6,6 +6,7 @@ use anyhow::Result;
 use crate::bpf::{self, Variant};
 use crate::command::{cargo, run};
 use crate::setup;
+use crate::test::ALL_STORES;
 
 /// Checks the source; a warning is an error.
 pub fn lint() -> Result<()> {
@@ -21,7 +22,8 @@ pub fn lint() -> Result<()> {
 
 fn host() -> Result<()> {
     let mut command = cargo();
-    command.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    command.args(["clippy", "--workspace", "--all-targets", "--features", ALL_STORES]);
+    command.args(["--", "-Dwarnings"]);
     // Without the objects: so the build that needs no BPF toolchain is checked as well.
     command.env_remove("JUMPGATE_BPF_OBJECT").env_remove("JUMPGATE_BPF_PROBE_OBJECT");
     run(&mut command, "checking the host's code")
@@ -38,6 +40,7 @@ fn bpf(variant: Variant) -> Result<()> {
 fn documentation() -> Result<()> {
     let mut command = cargo();
     command.args(["doc", "--workspace", "--lib", "--no-deps", "--quiet"]);
+    command.args(["--features", ALL_STORES]);
     command.env("RUSTDOCFLAGS", "-Dwarnings");
     command.env_remove("JUMPGATE_BPF_OBJECT").env_remove("JUMPGATE_BPF_PROBE_OBJECT");
     run(&mut command, "checking the documentation")

@@ -16,6 +16,9 @@ use crate::version::Compiler;
 /// Cases of each property test under `--full`; proptest's own default otherwise.
 const FULL_PROPTEST_CASES: &str = "4096";
 
+/// All that the ownership library can be built with.
+pub const ALL_STORES: &str = "ownership/etcd";
+
 /// Which tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
@@ -48,7 +51,7 @@ fn unit(built: &Built, full: bool) -> Result<()> {
     let mut command = cargo();
     // What stays out needs root (tests) or is measured, not tested (benches).
     command.args(["test", "--workspace", "--exclude", "jumpgate-tests"]);
-    command.args(["--exclude", "jumpgate-benches"]);
+    command.args(["--exclude", "jumpgate-benches", "--features", ALL_STORES]);
     run(with_size(built.set_env(&mut command), full), "running the unit tests")
 }
 

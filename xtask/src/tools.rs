@@ -73,6 +73,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "ip",          why: "the tests' and the demo's networks",   needed: Needed::Run,  present: has_ip,         mend: get_ip },
     Tool { name: "protoc",      why: "compiles the protocol of etcd",        needed: Needed::Run,  present: has_protoc,     mend: get_protoc },
     Tool { name: "ethtool",     why: "turns checksum offload off on veth",   needed: Needed::Run,  present: has_ethtool,    mend: get_ethtool },
+    Tool { name: "nft",         why: "cuts members of test clusters off",    needed: Needed::Test, present: has_nft,        mend: get_nft },
     Tool { name: "etcd",        why: "the tests' and benchmarks' clusters",  needed: Needed::Test, present: has_etcd,       mend: get_etcd },
     Tool { name: "rustfmt",     why: "cargo xtask lint: formatting",         needed: Needed::Lint,  present: has_rustfmt,    mend: get_rustfmt },
     Tool { name: "clippy",      why: "cargo xtask lint: the host's code",    needed: Needed::Lint,  present: has_clippy,     mend: get_clippy },
@@ -124,6 +125,14 @@ fn has_protoc(_: &Machine) -> Result<String, String> {
 fn get_protoc(machine: &Machine) -> Mend {
     let names = ["protobuf-compiler protobuf-devel", "protobuf", "protobuf-devel"];
     package(machine, &["protobuf-compiler", "libprotobuf-dev"], names)
+}
+
+fn has_nft(_: &Machine) -> Result<String, String> {
+    program("nft")
+}
+
+fn get_nft(machine: &Machine) -> Mend {
+    package(machine, &["nftables"], ["nftables"; 3])
 }
 
 /// The server, and the tool that restores a snapshot.

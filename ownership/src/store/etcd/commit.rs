@@ -52,7 +52,7 @@ impl Inner {
             let request = batch.request(self.shared.keys.of(&self.next_audit_key()));
             let answer = match self.send(link, until, &request).await {
                 Ok(answer) => answer,
-                Err(Trouble::NotTaken) => {
+                Err(Trouble::Unsent | Trouble::NotTaken) => {
                     return outcomes.all(&batch, Outcome::Unavailable(Fault::Unreachable));
                 }
                 Err(Trouble::NotDone(fault)) => {

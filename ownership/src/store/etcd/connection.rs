@@ -1,6 +1,6 @@
 use super::{EtcdConfig, OpenError, trouble::Trouble};
 use crate::store::Fault;
-use etcd_client::{Channel, Client, ConnectOptions, KvClient, WatchClient};
+use etcd_client::{Channel, Client, ConnectOptions, GetResponse, KvClient, WatchClient};
 use hyper_util::rt::TokioIo;
 use std::{
     sync::{
@@ -38,6 +38,7 @@ pub(super) struct Dialer {
 pub(super) struct Connection {
     client: Client,
     is_left: Arc<AtomicBool>,
+    is_secured: bool,
 }
 
 /// The connection is over, and the request was never sent.
@@ -87,11 +88,22 @@ impl Dialer {
         if keeps_alive {
             member = member.http2_keep_alive_interval(PING).keep_alive_timeout(PONG);
         }
-        let channel = member.connect_with_connector(once).await.map_err(|_| Fault::Unreachable)?;
+        let is_secured = member.uri().scheme_str() == Some("https");
+        let channel = member.connect_with_connector(once).await;
+        let channel = channel.map_err(|_| Self::broken(is_secured))?;
         let options = Some(self.options.clone());
         let client = Client::from_channel(Channel::Tonic(channel), options).await;
-        let client = client.map_err(|error| Trouble::of(&error).of_read())?;
-        Ok(Connection { client, is_left: Arc::default() })
+        let client = client.map_err(|error| match Trouble::of(&error) {
+            Trouble::Unsent | Trouble::Unknown => Self::broken(is_secured),
+            trouble => trouble.of_read(),
+        })?;
+        Ok(Connection { client, is_left: Arc::default(), is_secured })
+    }
+
+    /// Why a connection broke before anything was answered. With TLS most likely because one side does
+    /// not believe in the other's certificate; the client learns of that only afterwards.
+    fn broken(is_secured: bool) -> Fault {
+        if is_secured { Fault::Denied } else { Fault::Unreachable }
     }
 }
 
@@ -102,6 +114,14 @@ impl Connection {
 
     pub(super) fn watch(&self) -> WatchClient {
         self.client.watch_client().max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// Asks a first question.
+    pub(super) async fn first(&self, key: Vec<u8>) -> Result<GetResponse, Fault> {
+        self.kv().get(key, None).await.map_err(|error| match Trouble::of(&error) {
+            Trouble::Unsent | Trouble::Unknown => Dialer::broken(self.is_secured),
+            trouble => trouble.of_read(),
+        })
     }
 
     /// How many members vote.
@@ -124,7 +144,8 @@ fn endpoint(member: &str, config: &EtcdConfig) -> Result<Endpoint, OpenError> {
     let bad = || OpenError::BadMember(member.to_owned());
     let endpoint = Endpoint::from_shared(member.to_owned()).map_err(|_| bad())?;
     address(endpoint.uri()).ok_or_else(bad)?;
-    match (endpoint.uri().scheme_str(), &config.tls) {
+    // Not the scheme of `endpoint`: what is no URL at all has one too.
+    match (member.split_once("://").map(|(scheme, _)| scheme), &config.tls) {
         (Some("http"), _) => Ok(endpoint),
         (Some("https"), Some(tls)) => {
             let mut client =

@@ -53,7 +53,7 @@ impl Link {
     {
         for _ in 0..self.shared.dialer.members() {
             match self.send(until, &request).await {
-                Err(Trouble::NotTaken) => {}
+                Err(Trouble::Unsent | Trouble::NotTaken) => {}
                 answer => return answer,
             }
         }
@@ -114,6 +114,7 @@ impl Link {
             if let Some(connection) = current.connection.as_ref().filter(|one| !one.is_left()) {
                 return Ok(connection.clone());
             }
+            let mut fault = Fault::Unreachable;
             for _ in 0..self.shared.dialer.members() {
                 let at = current.next;
                 current.next = current.next.wrapping_add(1);
@@ -124,10 +125,12 @@ impl Link {
                         return Ok(connection);
                     }
                     Err(Fault::Unreachable) => {}
+                    // Another member may let us in.
+                    Err(Fault::Denied) => fault = Fault::Denied,
                     Err(fault) => return Err(fault),
                 }
             }
-            Err(Fault::Unreachable)
+            Err(fault)
         })
         .await
         .unwrap_or(Err(Fault::Unreachable))
@@ -138,8 +141,7 @@ impl Link {
         let Shared { dialer, keys, standing } = &*self.shared;
         let asked = standing.asks()?;
         let connection = dialer.dial(at, self.keeps_alive).await?;
-        let answer = connection.kv().get(keys.of(&Key::Generation), None).await;
-        let answer = answer.map_err(|error| Trouble::of(&error).of_read())?;
+        let answer = connection.first(keys.of(&Key::Generation)).await?;
         let generation = generation(&answer).map_err(|_| Fault::Corrupt)?;
         standing
             .stands(asked, generation.unwrap_or(Generation(0)), answer.header())

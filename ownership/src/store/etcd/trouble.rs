@@ -6,7 +6,9 @@ use tonic::{Code, Status};
 /// What is known of a request that has no proper answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// It was never sent, or turned away before anything else, and another member may take it.
+    /// It was never sent, for the connection was over.
+    Unsent,
+    /// The member turned it away before anything else, since it knows no leader. Another one may take it.
     NotTaken,
     /// It was turned away before anything else.
     NotDone(Fault),
@@ -29,7 +31,7 @@ impl Trouble {
 
     fn of_status(status: &Status) -> Self {
         if is_caused_by_over(status) {
-            return Self::NotTaken;
+            return Self::Unsent;
         }
         match status.message() {
             // Asked before a proposal is made (`require_leader`, learners), or when making it.
@@ -59,7 +61,7 @@ impl Trouble {
     /// Whether it is better to go on with another member.
     pub(super) fn is_of_the_member(self) -> bool {
         match self {
-            Self::NotTaken | Self::Unknown => true,
+            Self::Unsent | Self::NotTaken | Self::Unknown => true,
             Self::NotDone(_) | Self::Full => false,
         }
     }
@@ -67,7 +69,7 @@ impl Trouble {
     /// The same of a request that changes nothing.
     pub(super) fn of_read(self) -> Fault {
         match self {
-            Self::NotTaken | Self::Unknown => Fault::Unreachable,
+            Self::Unsent | Self::NotTaken | Self::Unknown => Fault::Unreachable,
             Self::NotDone(fault) => fault,
             Self::Full => Fault::Full,
         }
