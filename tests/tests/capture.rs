@@ -4,16 +4,18 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
-use dataplane_user::api::Client as Api;
+use dataplane_ebpf::capture::{CAPTURED_HEADER, RING};
+use dataplane_ebpf::dissect::native::{HEADER, Header, TYPE_DATA};
+use dataplane_user::api::{Client as Api, Request};
 use dataplane_user::neighbours::Interfaces;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Service, Sessions};
 use jumpgate_tests::daemon::{Daemon, binary};
 use jumpgate_tests::inbox::Inbox;
+use jumpgate_tests::ip::Batch;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::topology::Cluster;
@@ -50,7 +52,11 @@ struct Packet {
 
 impl Site {
     fn new() -> Result<Self> {
-        let cluster = Cluster::builder().nodes(1).build()?;
+        Self::with_uplinks(1)
+    }
+
+    fn with_uplinks(uplinks: u8) -> Result<Self> {
+        let cluster = Cluster::builder().nodes(1).uplinks(uplinks).build()?;
         let service = Service::native("game", cluster.vip(Family::V4), PORT);
         let service = Service { binding: Some("enforce"), ..service };
         let node = &cluster.nodes()[0];
@@ -87,6 +93,26 @@ impl Site {
         Ok(())
     }
 
+    /// Sends so many packets of the first client's session, and waits until all are steered.
+    fn flood(&self, count: u64, length: usize) -> Result<()> {
+        let payload = self.payload(0, length, 5)?;
+        let local = || -> Result<u64> {
+            let stats = Api::connect(self.daemon.socket())?.stats()?;
+            Ok(stats.services["game"].verdicts.get("local").copied().unwrap_or(0))
+        };
+        let before = local()?;
+        let mut sent = 0;
+        while sent < count {
+            // No more at a time than a link's queue holds.
+            let some = (count - sent).min(100);
+            (0..some).try_for_each(|_| self.send(0, &payload))?;
+            sent += some;
+            let all = || local().is_ok_and(|now| now == before + sent);
+            ensure!(probe::until(PATIENCE, all), "{} of {sent}", local()? - before);
+        }
+        Ok(())
+    }
+
     /// Sends and demands that the application gets it.
     fn deliver(&self, client: usize, payload: &[u8]) -> Result<()> {
         self.send(client, payload)?;
@@ -95,9 +121,12 @@ impl Site {
         Ok(())
     }
 
-    /// The kernel's number for the program on the node's interface.
+    /// The kernel's number for the program on the node's first interface.
     fn program(&self) -> Result<u32> {
-        let name = &self.config.interfaces[0].name;
+        self.program_of(&self.config.interfaces[0].name)
+    }
+
+    fn program_of(&self, name: &str) -> Result<u32> {
         let interfaces = self.cluster.nodes()[0].namespace().run(|| -> Result<Interfaces> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(Interfaces::read())?)
@@ -208,7 +237,7 @@ fn a_file_holds_the_packets_of_one_session_with_their_verdicts() -> Result<()> {
     };
     refused("transport-old")?;
     let mut api = Api::connect(site.daemon.socket())?;
-    let close = dataplane_user::api::Request::Close { session: site.sessions[0].clone() };
+    let close = Request::Close { session: site.sessions[0].clone() };
     api.done(&close, None)?;
     let gone = site.payload(0, 60, 0xdd)?;
     site.send(0, &gone)?;
@@ -260,6 +289,140 @@ fn a_capture_ends_after_so_many_packets_or_seconds() -> Result<()> {
     ensure!(finish(child)?.starts_with("1 packets"));
     ensure!(read(&file)?.len() == 1 && site.program()? == before);
     Ok(())
+}
+
+/// The capture's number of packets, and how many it says were lost.
+fn counts(said: &str) -> Result<(u64, u64)> {
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let number = |at: usize| Ok::<u64, anyhow::Error>(words.get(at).context("a word")?.parse()?);
+    // "N packets in FILE, M more were lost: ..."
+    ensure!(words.get(5..8) == Some(&["more", "were", "lost:"][..]), "{said}");
+    Ok((number(0)?, number(4)?))
+}
+
+#[test]
+fn what_finds_no_room_in_the_ring_is_counted_and_said() -> Result<()> {
+    require_root!();
+    let site = Site::new()?;
+    let file = site.file("flood.pcapng");
+    let child = site.capture(&file, &[])?;
+    // It does not ask for more, for less than five seconds.
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGSTOP)?;
+    let length = 1_400;
+    let record = (CAPTURED_HEADER + HEADERS + HEADER + length) as u64 + 8;
+    let room = u64::from(RING) / record.next_multiple_of(8);
+    let sent = room + 500;
+    site.flood(sent, length)?;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGCONT)?;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    let said = finish(child)?;
+    let (written, lost) = counts(&said)?;
+    ensure!(written + lost == sent && (500..=501).contains(&lost), "{sent} were sent: {said}");
+    ensure!(read(&file)?.len() as u64 == written);
+
+    // The next capture says nothing of that.
+    let file = site.file("after.pcapng");
+    let child = site.capture(&file, &["--count", "3"])?;
+    site.flood(3, length)?;
+    ensure!(counts(&finish(child)?)? == (3, 0));
+    ensure!(read(&file)?.len() == 3);
+    Ok(())
+}
+
+#[test]
+fn packets_of_all_interfaces_are_captured_and_say_which_it_was() -> Result<()> {
+    require_root!();
+    let site = Site::with_uplinks(2)?;
+    let file = site.file("two.pcapng");
+    let child = site.capture(&file, &["--count", "6"])?;
+    let node = &site.cluster.nodes()[0];
+    let mut expected = Vec::new();
+    for (uplink, fill) in [0, 1, 0, 1, 1, 0].into_iter().zip(1..) {
+        let port = if uplink == 0 { node.port() } else { format!("{}-{uplink}", node.port()) };
+        let gateway = node.uplink_address(Family::V4, uplink);
+        let vip = site.service.address;
+        Batch::new()
+            .add(format!("route replace {vip}/32 via {gateway} dev {port}"))
+            .run(site.cluster.router())?;
+        let payload = site.payload(0, 30, fill)?;
+        site.deliver(0, &payload)?;
+        let (comment, interface) = ("verdict: local".to_owned(), format!("eth{uplink}"));
+        expected.push(Packet { payload, comment, interface });
+    }
+    ensure!(counts(&finish(child)?)? == (6, 0));
+    let packets = read(&file)?;
+    ensure!(packets == expected, "{packets:?}\nnot {expected:?}");
+    // The program of before is back on both.
+    let programs = ["eth0", "eth1"].map(|name| site.program_of(name));
+    let [one, other] = programs;
+    ensure!(one? == other?);
+    Ok(())
+}
+
+#[test]
+fn wire_ids_that_come_and_go_meanwhile_are_followed() -> Result<()> {
+    require_root!();
+    let site = Site::new()?;
+    let mut api = Api::connect(site.daemon.socket())?;
+    let named = |id: &str, fill: u8| -> Result<Vec<u8>> {
+        let session = id.parse::<ownership::SessionId>()?.bytes();
+        let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+        Ok([&bytes[..length], &[fill; 9]].concat())
+    };
+    let before = named(&api.mint(&site.sessions[0])?, 1)?;
+    let file = site.file("ids.pcapng");
+    let child = site.capture(&file, &[])?;
+    let id = api.mint(&site.sessions[0])?;
+    let (after, other) = (named(&id, 2)?, named(&api.mint(&site.sessions[1])?, 3)?);
+    for (client, payload) in [(0, &before), (0, &after), (1, &other)] {
+        site.deliver(client, payload)?;
+    }
+    let session = site.sessions[0].clone();
+    api.done(&Request::RemoveWireId { session, id }, None)?;
+    // It belongs to nobody now.
+    site.send(0, &after)?;
+    let last = site.payload(0, 5, 4)?;
+    site.deliver(0, &last)?;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    finish(child)?;
+    let packets = read(&file)?;
+    let payloads: Vec<_> = packets.iter().map(|packet| &packet.payload).collect();
+    ensure!(payloads == [&before, &after, &last], "{packets:?}");
+    Ok(())
+}
+
+/// The kernel verifies the program for most of the time that the first capture takes to begin.
+#[test]
+fn others_are_answered_while_the_program_that_captures_is_loaded() -> Result<()> {
+    require_root!();
+    let mut site = Site::new()?;
+    let mut tries = Vec::new();
+    // A machine that is very busy may hold anybody up.
+    for _ in 0..5 {
+        let (socket, session) = (site.daemon.socket().to_owned(), site.sessions[0].clone());
+        let mut api = Api::connect(&socket)?;
+        let (took, longest) = std::thread::scope(|scope| {
+            let start = Instant::now();
+            let begins = scope.spawn(|| Api::connect(&socket)?.start_capture(&session));
+            let mut longest = Duration::ZERO;
+            while !begins.is_finished() {
+                let asked = Instant::now();
+                api.status()?;
+                longest = longest.max(asked.elapsed());
+            }
+            let took = start.elapsed();
+            let capture = begins.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            api.stop_capture(capture)?;
+            Ok::<_, anyhow::Error>((took, longest))
+        })?;
+        if longest < took / 2 {
+            return Ok(());
+        }
+        tries.push((took, longest));
+        site.daemon.kill()?;
+        site.daemon = Daemon::start(&site.cluster, &site.cluster.nodes()[0], &site.config)?;
+    }
+    bail!("the first capture took so long to begin, and somebody waited so long: {tries:?}")
 }
 
 #[test]

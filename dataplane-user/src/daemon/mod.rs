@@ -110,8 +110,9 @@ impl Daemon {
             }
         };
         self.new_links.abort();
-        lock(&self.node).abandon_capture();
+        // From here on nothing more is held or captured.
         self.end_holds().await;
+        lock(&self.node).abandon_capture();
         if is_lost {
             return Err(LostTrack(self.next_hops.stop().await.err()));
         }

@@ -1,9 +1,10 @@
 //! What the program `capturing` writes, and putting it in the place of `jumpgate`.
 
-use super::{Dataplane, attach::Attached, object::take_map};
+use super::{Dataplane, LoadError, attach::Attached, late::Late, object::take_map};
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::ProgramError,
 };
 use dataplane_ebpf::{
     capture::{CAPTURED_HEADER, CapturedHeader, RING},
@@ -14,9 +15,18 @@ use thiserror::Error;
 /// The most records that the ring holds.
 const RECORDS: usize = RING as usize / CAPTURED_HEADER;
 
+/// The program that stands in for `jumpgate` meanwhile.
+const CAPTURING: &str = "capturing";
+
 /// Why a capture could not begin.
 #[derive(Debug, Error)]
 pub enum CaptureError {
+    /// About what stands in the program's place while it is loaded.
+    #[error("preparing the program that captures failed")]
+    Late(#[from] LoadError),
+    /// About the program.
+    #[error("loading the program that captures failed")]
+    Program(#[from] ProgramError),
     /// About a map.
     #[error("setting up the capture failed")]
     Map(#[from] MapError),
@@ -98,11 +108,21 @@ impl CaptureMaps {
     }
 }
 
+/// The program that captures, to be loaded by whoever has not the data plane: see [`Late`].
+pub fn late() -> Result<Late, LoadError> {
+    Late::new(CAPTURING)
+}
+
 impl Dataplane {
+    /// Whether the program that captures is loaded.
+    pub fn can_capture(&mut self) -> Result<bool, ProgramError> {
+        self.is_loaded(CAPTURING)
+    }
+
     /// Puts the program that captures into links, each in one atomic step. On an error all have the
     /// program of before; where a link was lost with the error, for a moment none.
     pub fn begin_capture(&mut self, links: &mut [Attached]) -> Result<(), CaptureError> {
-        let begun = self.put("capturing", links);
+        let begun = self.put(CAPTURING, links);
         if begun.is_err() {
             self.end_capture(links)?;
         }

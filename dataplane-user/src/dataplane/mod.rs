@@ -16,6 +16,7 @@ pub mod grace;
 pub mod inject;
 pub mod kernel_counters;
 pub mod kernel_types;
+pub mod late;
 pub mod links;
 mod load;
 pub mod losses;

@@ -1,17 +1,20 @@
 //! Capturing a session's packets: one capture at a time, for as long as somebody asks for them.
 
-use super::{Node, Refusal, hex};
+use super::{Node, Refusal, hex, lock};
 use crate::{
     api::{CapturedPacket, CapturedPackets},
     dataplane::{
-        capture::{CaptureError, Captured},
+        capture::{self, CaptureError, Captured},
         clock::{boottime, monotonic},
     },
 };
 use dataplane_ebpf::wire_id::Key;
 use nix::net::if_::if_indextoname;
 use ownership::SessionId;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 
 /// After how long without a question a capture ends.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,15 +35,47 @@ pub(super) struct Capture {
     lost_before: u64,
 }
 
-impl Node {
-    /// Begins to capture a session's packets, also those that come when it has ended. Returns the
-    /// capture's number.
-    pub fn start_capture(&mut self, session: &str) -> Result<u64, Refusal> {
-        let id = self.find_session(session)?;
-        self.expire_capture();
-        if self.capture.is_some() {
-            return Err(Refusal::CaptureRuns);
+/// Begins to capture a session's packets, also those that come when it has ended. Returns the
+/// capture's number. The first time, loads the program without having the node.
+pub(super) fn start_capture(node: &Mutex<Node>, session: &str) -> Result<u64, Refusal> {
+    {
+        let mut node = lock(node);
+        node.check_capture(session)?;
+        if node.dataplane.can_capture().map_err(CaptureError::from)? {
+            return node.start_capture(session);
         }
+        node.loads_capture = true;
+    }
+    let loaded = load(node);
+    let mut node = lock(node);
+    node.loads_capture = false;
+    loaded?;
+    node.start_capture(session)
+}
+
+/// Loads the program that captures.
+fn load(node: &Mutex<Node>) -> Result<(), CaptureError> {
+    let mut late = capture::late()?;
+    lock(node).dataplane.exchange(&mut late)?;
+    let loaded = late.load();
+    lock(node).dataplane.exchange(&mut late)?;
+    Ok(loaded?)
+}
+
+impl Node {
+    /// Whether a session's packets can be captured now; it must be one of this node's.
+    fn check_capture(&mut self, session: &str) -> Result<SessionId, Refusal> {
+        let id = self.find_session(session)?;
+        self.holds.check_goes_on()?;
+        self.expire_capture();
+        match self.capture.is_some() || self.loads_capture {
+            true => Err(Refusal::CaptureRuns),
+            false => Ok(id),
+        }
+    }
+
+    fn start_capture(&mut self, session: &str) -> Result<u64, Refusal> {
+        let id = self.check_capture(session)?;
         self.dataplane.capture.clear().map_err(CaptureError::from)?;
         let lost_before = self.dataplane.capture.lost().map_err(CaptureError::from)?;
         let session = &self.sessions[&id];

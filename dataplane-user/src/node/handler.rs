@@ -2,6 +2,7 @@
 
 use super::{
     Node, Refusal,
+    capture::start_capture,
     holds::{hold_sessions, release_sessions},
     lock,
 };
@@ -30,6 +31,10 @@ pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> An
         Request::Release { sessions, node: to, version } => {
             let result = release_sessions(node, sessions, to.as_deref(), *version);
             return result.map_or_else(refused, |counts| Response::Released(counts).into());
+        }
+        Request::CaptureStart { session } => {
+            let result = start_capture(node, session);
+            return result.map_or_else(refused, |number| Response::Capturing(number).into());
         }
         _ => {}
     }
@@ -67,7 +72,6 @@ impl Node {
             Request::ExplainSession { session, interface } => {
                 Response::Explanations(self.explain_session(session, interface.as_deref())?)
             }
-            Request::CaptureStart { session } => Response::Capturing(self.start_capture(session)?),
             Request::CaptureNext { capture } => Response::Captured(self.next_captured(*capture)?),
             Request::CaptureStop { capture } => {
                 self.stop_capture(*capture)?;
@@ -113,7 +117,7 @@ impl Node {
                 self.acknowledge(marker)?;
                 Response::Done
             }
-            Request::Hold { .. } | Request::Release { .. } => {
+            Request::Hold { .. } | Request::Release { .. } | Request::CaptureStart { .. } => {
                 unreachable!("they wait, so they are answered without the lock")
             }
             Request::Close { session } => {

@@ -41,7 +41,7 @@ pub struct Holds {
     keeper: Result<Keeper, String>,
     /// Sessions that are held; `None` while they are being released.
     held: BTreeMap<SessionId, Option<Hold>>,
-    /// The daemon ends: nothing more is to be held.
+    /// The daemon ends: nothing more is to be held, or captured.
     is_ending: bool,
 }
 
@@ -60,6 +60,11 @@ impl Holds {
     /// What is held, and what became of what was.
     pub(super) fn totals(&self) -> Option<hold::Totals> {
         Some(self.keeper.as_ref().ok()?.totals())
+    }
+
+    /// Refuses to begin what would outlive the daemon.
+    pub(super) fn check_goes_on(&self) -> Result<(), Refusal> {
+        if self.is_ending { Err(Refusal::Ending) } else { Ok(()) }
     }
 
     /// Refuses what must not happen to a session that is held.
@@ -150,9 +155,7 @@ impl Node {
     /// Holds those of the sessions that are not held yet; all of them in one.
     fn hold(&mut self, sessions: &[String]) -> Result<Hold, Refusal> {
         self.check_fence()?;
-        if self.holds.is_ending {
-            return Err(Refusal::Ending);
-        }
+        self.holds.check_goes_on()?;
         let ids = parse_all(sessions)?;
         if let Some(id) = ids.iter().find(|id| !self.sessions.contains_key(id)) {
             return Err(Refusal::NoSession(id.to_string()));

@@ -88,6 +88,8 @@ pub struct Node {
     events: EventLog,
     holds: Holds,
     capture: Option<Capture>,
+    /// Whether the program that captures is being loaded, and so is not here.
+    loads_capture: bool,
     /// How many captures there were.
     captures: u64,
 }
@@ -159,6 +161,7 @@ impl Node {
             events: EventLog::new(jiffies),
             holds: Holds::default(),
             capture: None,
+            loads_capture: false,
             captures: 0,
         };
         node.recover_clients();

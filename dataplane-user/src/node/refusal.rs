@@ -176,7 +176,7 @@ pub enum Refusal {
     #[error("this daemon cannot hold sessions: {0}")]
     NoKeeper(String),
     /// The daemon ends.
-    #[error("the daemon is about to end and holds nothing more")]
+    #[error("the daemon is about to end and begins nothing more")]
     Ending,
     /// Too many or none in one request.
     #[error("a request names 1 to {HOLD_AT_ONCE} sessions, not {0}; make several")]
