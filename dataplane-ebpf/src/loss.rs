@@ -60,7 +60,8 @@ Loss, LOSS_SLOTS {
 pub const TRACED: usize = Loss::XskRefused as usize + 1;
 
 /// What the programs at the kernel's tracepoints must know to tell our packets from others', as other
-/// programs redirect too. One row, written by each daemon before it attaches them.
+/// programs redirect too. One row, written by each daemon before it attaches them, and once more before
+/// its first capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Ours {
@@ -68,6 +69,9 @@ pub struct Ours {
     pub cpus: u32,
     /// The id of the XDP program.
     pub program: u32,
+    /// The id of the program that stands in for it during a capture; 0, which no program has, until
+    /// that is loaded.
+    pub capturing: u32,
     /// The number of the network namespace.
     pub namespace: u32,
     /// Where `struct bpf_prog` has its `aux`; offsets are in bytes.
@@ -91,14 +95,24 @@ impl Ours {
 }
 
 /// [`Ours`] as userspace writes it.
-pub type OursWords = [u32; 8];
+pub type OursWords = [u32; 9];
 
 const _: () = assert!(size_of::<OursWords>() == size_of::<Ours>());
 
 impl From<Ours> for OursWords {
     fn from(ours: Ours) -> Self {
-        let Ours { cpus, program, namespace, program_aux, .. } = ours;
-        let Ours { aux_id, device_ifindex, device_net, net_inum, .. } = ours;
-        [cpus, program, namespace, program_aux, aux_id, device_ifindex, device_net, net_inum]
+        let Ours { cpus, program, capturing, namespace, .. } = ours;
+        let Ours { program_aux, aux_id, device_ifindex, device_net, net_inum, .. } = ours;
+        [
+            cpus,
+            program,
+            capturing,
+            namespace,
+            program_aux,
+            aux_id,
+            device_ifindex,
+            device_net,
+            net_inum,
+        ]
     }
 }

@@ -1,6 +1,7 @@
 //! A node without a daemon: its data plane in the test's own hands.
 
 use std::net::SocketAddr;
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,7 +38,7 @@ pub struct Rig {
     pub service: Service,
     epoch: u32,
     jiffies: Jiffies,
-    _attached: Attached,
+    attached: Attached,
 }
 
 /// The index of a node in the data plane.
@@ -91,7 +92,7 @@ impl Rig {
             log_packets: false,
         })?;
         let underlay = cluster.underlay_address(node);
-        let (seed, rows) = rows(std::slice::from_ref(&service), underlay)?;
+        let (seed, rows) = rows(slice::from_ref(&service), underlay)?;
         dataplane.set_services(seed, &rows);
         let near = Interface::find(node.namespace(), "eth0")?;
         // The router's end, through which all other nodes are reached.
@@ -115,7 +116,7 @@ impl Rig {
         let inbox = Inbox::attach(node.namespace(), &mut dataplane, address, CPUS)?;
         let attached = node.namespace().run(|| dataplane.attach("eth0", Mode::Native, None))?;
         let jiffies = dataplane.jiffies()?;
-        Ok(Self { dataplane, inbox, service, epoch, jiffies, _attached: attached })
+        Ok(Self { dataplane, inbox, service, epoch, jiffies, attached })
     }
 
     /// Arms the fence: open for this long by XDP's jiffies, and by the exact clock.
@@ -134,6 +135,11 @@ impl Rig {
             services: vec![self.service.clone()],
         };
         Ok(node.namespace().run(|| Keeper::start(&mut self.dataplane, &options))?)
+    }
+
+    /// Puts the program that captures into the link, as a capture does.
+    pub fn begin_capture(&mut self) -> Result<()> {
+        Ok(self.dataplane.begin_capture(slice::from_mut(&mut self.attached))?)
     }
 
     /// The epoch of the node.

@@ -86,10 +86,12 @@ impl Scene {
     }
 }
 
-#[test]
-fn what_does_not_reach_another_node_is_found() -> Result<()> {
-    require_root!();
+/// Loses packets in each way there is, while packets are captured or not.
+fn what_is_lost_is_found(is_capturing: bool) -> Result<()> {
     let mut scene = Scene::new()?;
+    if is_capturing {
+        scene.rig.begin_capture()?;
+    }
     ensure!(scene.rig.dataplane.losses.gaps.is_empty(), "{:?}", scene.rig.dataplane.losses.gaps);
     let lost = scene.lose(Loss::NotSentBack)?;
     ensure!(lost == PACKETS, "{lost} of {PACKETS} were not sent back");
@@ -109,4 +111,16 @@ fn what_does_not_reach_another_node_is_found() -> Result<()> {
     let lost = scene.lose(Loss::InterfaceDropped)?;
     ensure!(lost == PACKETS, "the interface dropped {lost} of {PACKETS}");
     Ok(())
+}
+
+#[test]
+fn what_does_not_reach_another_node_is_found() -> Result<()> {
+    require_root!();
+    what_is_lost_is_found(false)
+}
+
+#[test]
+fn what_does_not_reach_another_node_is_found_during_a_capture() -> Result<()> {
+    require_root!();
+    what_is_lost_is_found(true)
 }

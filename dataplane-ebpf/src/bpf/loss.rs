@@ -29,7 +29,7 @@ static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_SLOTS as u3
 #[map]
 static LOSSES_BEFORE: Array<u64> = Array::with_max_entries(LOSS_SLOTS as u32, 0);
 
-/// What is ours. Written by each daemon before it attaches the programs.
+/// What is ours. Written by each daemon.
 #[map]
 static OURS: Array<Ours> = Array::with_max_entries(1, 0);
 
@@ -108,14 +108,15 @@ fn count(loss: Loss, packets: u32) {
     }
 }
 
-/// Whether a `struct bpf_prog` is the XDP program.
+/// Whether a `struct bpf_prog` is the XDP program, or the one that captures.
 #[inline(always)]
 fn is_our_program(ours: &Ours, program: *const u8) -> Option<bool> {
     if !ours.knows_layout() {
         return Some(false);
     }
     let aux = read::<*const u8>(program, ours.program_aux)?;
-    Some(read::<u32>(aux, ours.aux_id)? == ours.program)
+    let id = read::<u32>(aux, ours.aux_id)?;
+    Some(id == ours.program || id == ours.capturing)
 }
 
 /// Whether a `struct net_device` has the program.

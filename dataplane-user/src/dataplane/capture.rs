@@ -122,6 +122,8 @@ impl Dataplane {
     /// Puts the program that captures into links, each in one atomic step. On an error all have the
     /// program of before; where a link was lost with the error, for a moment none.
     pub fn begin_capture(&mut self, links: &mut [Attached]) -> Result<(), CaptureError> {
+        let program = self.program(CAPTURING)?.info()?.id();
+        self.losses.watch_capturing(program)?;
         let begun = self.put(CAPTURING, links);
         if begun.is_err() {
             self.end_capture(links)?;

@@ -27,7 +27,8 @@ const PROGRAMS: [(&str, &str); 6] = [
 pub struct Losses {
     traced: PerCpuArray<MapData, u64>,
     before: Array<MapData, u64>,
-    _ours: Array<MapData, OursWords>,
+    ours_map: Array<MapData, OursWords>,
+    ours: Ours,
     /// What is not counted, and why.
     pub gaps: Vec<String>,
 }
@@ -65,7 +66,13 @@ impl Losses {
                 before.set(loss as u32, packets, 0)?;
             }
         }
-        Ok(Self { traced, before, _ours: ours_map, gaps })
+        Ok(Self { traced, before, ours_map, ours, gaps })
+    }
+
+    /// Counts from now on what is lost after the verdicts of the program `capturing` too.
+    pub(super) fn watch_capturing(&mut self, program: u32) -> Result<(), MapError> {
+        self.ours.capturing = program;
+        self.ours_map.set(0, OursWords::from(self.ours), 0)
     }
 
     /// What was lost since the counting began, by the names of [`Loss`]; those that lost nothing are
