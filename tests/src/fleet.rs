@@ -1,9 +1,12 @@
 //! Daemons and applications on all nodes of a test network.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use dataplane_ebpf::event::Reason;
+use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_user::api::{Client as Api, Stats, Status};
 
 use crate::address::Family;
@@ -119,8 +122,13 @@ impl Fleet {
         Ok(Api::connect(self.daemons[node].socket())?.stats()?)
     }
 
-    /// A verdict's or admission's count, added up over all nodes and services.
+    /// A verdict's or admission's count, added up over all nodes and services; an error if none has
+    /// this name.
     pub fn count(&self, what: &str) -> Result<u64> {
+        let mut verdicts = Verdict::ALL.iter().map(|verdict| verdict.name());
+        let mut admissions = Admission::ALL.iter().map(|admission| admission.name());
+        let is_known = verdicts.any(|name| name == what) || admissions.any(|name| name == what);
+        ensure!(is_known, "nothing is counted as {what:?}");
         let mut sum = 0;
         for node in 0..self.daemons.len() {
             let stats = self.stats(node)?;
@@ -130,6 +138,29 @@ impl Fleet {
             }
         }
         Ok(sum)
+    }
+
+    /// What was refused, and how often, added up over all nodes and services; reasons for which
+    /// nothing was refused are left out.
+    pub fn refused(&self) -> Result<BTreeMap<(&'static str, &'static str), u64>> {
+        let mut refused = BTreeMap::new();
+        for node in 0..self.daemons.len() {
+            let stats = self.stats(node)?;
+            for counts in stats.services.values().chain([&stats.other]) {
+                for reason in Reason::refusals() {
+                    let by_name = match reason {
+                        Reason::Verdict(_) => &counts.verdicts,
+                        Reason::Admission(_) => &counts.admissions,
+                        Reason::Egress(_) => &counts.egress,
+                    };
+                    let count = by_name.get(reason.name()).copied().unwrap_or(0);
+                    if count > 0 {
+                        *refused.entry((reason.place(), reason.name())).or_default() += count;
+                    }
+                }
+            }
+        }
+        Ok(refused)
     }
 }
 
