@@ -9,13 +9,15 @@ use dataplane_ebpf::verdict::Verdict;
 use dataplane_user::af_xdp::{Options, Port};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::corpus::kernel::{Kernel, with_kernel};
-use jumpgate_tests::corpus::tables::{State, lift_limits, refill, remove_queueless};
+use jumpgate_tests::corpus::sending::{ETHERNET, Sending};
+use jumpgate_tests::corpus::tables::{State, lift_limits, load, refill, remove_queueless};
 use jumpgate_tests::fuzz::mutate::Mutator;
-use jumpgate_tests::fuzz::seeds::{around, forwarded, packets, settled};
+use jumpgate_tests::fuzz::seeds::{around, forwarded, packets, replies, settled};
 use jumpgate_tests::fuzz::{TARGETS, corpus, inputs, seed, target};
 use jumpgate_tests::require_root;
 
-/// Inputs of each target, and of the kernel over each underlay: in every run, and in a full one.
+/// Inputs of each target, and of the kernel over each underlay, arriving and leaving: in every run,
+/// and in a full one.
 const QUICK: u64 = 20_000;
 const FULL: u64 = 500_000;
 
@@ -170,6 +172,52 @@ fn agree_on_anything(family: Family) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Feeds one reply to the loaded programs and to userspace, and what is behind its Ethernet header as
+/// an interface without a link layer would send it.
+fn agree_on_reply(sending: &mut Sending, state: &mut State, input: &[u8]) -> Result<()> {
+    let Some((setting, frame)) = settled(input) else { return Ok(()) };
+    if *state != setting.state {
+        sending.apply(setting.state);
+        *state = setting.state;
+    }
+    for (start, ethernet) in [(0, true), (ETHERNET, false)] {
+        let Some(packet) = frame.get(start..) else { continue };
+        sending
+            .agree(packet, ethernet)
+            .with_context(|| format!("{setting:?}, input of \"egress\": {}", hex(input)))?;
+    }
+    Ok(())
+}
+
+/// The programs at egress and userspace on the seeds, the kept corpus and mutated replies.
+fn agree_on_any_reply(family: Family) -> Result<()> {
+    let mut sending = Sending::new(load(family, [1, 1])?);
+    let mut state = State::Ready;
+    let (seeds, start) = (replies(), Instant::now());
+    let kept = corpus("egress")?.into_iter().map(|(_, input)| input);
+    for input in seeds.iter().cloned().chain(kept) {
+        agree_on_reply(&mut sending, &mut state, &input)?;
+    }
+    let mut mutator = Mutator::new(&seeds, seed() ^ family as u64);
+    for _ in 0..inputs(QUICK, FULL) {
+        agree_on_reply(&mut sending, &mut state, mutator.draw())?;
+    }
+    println!("{} runs of the programs at egress, {:?}", sending.runs, start.elapsed());
+    sending.check_counters()
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_any_reply_over_ipv4() -> Result<()> {
+    require_root!();
+    agree_on_any_reply(Family::V4)
+}
+
+#[test]
+fn kernel_and_userspace_agree_on_any_reply_over_ipv6() -> Result<()> {
+    require_root!();
+    agree_on_any_reply(Family::V6)
 }
 
 #[test]

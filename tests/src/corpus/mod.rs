@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod packet;
 pub mod payload;
 pub mod replies;
+pub mod sending;
 pub mod tables;
 
 use dataplane_ebpf::encap::{OVERHEAD_V4, OVERHEAD_V6};
