@@ -98,6 +98,28 @@ impl Answer {
         mtu: usize,
         tables: &T,
     ) -> Option<Self> {
+        let quoted = Self::quoted(frame, datagram, mtu)?;
+        if !is_within_limit(datagram, tables) {
+            return None;
+        }
+        let Datagram { source, destination, ip, .. } = *datagram;
+        Some(Self {
+            source: destination,
+            destination: source,
+            mtu,
+            ip,
+            quoted,
+            sum: sum_frame::<WORDS_V6>(frame, ip, quoted)?,
+            from: frame.read(0)?,
+            to: frame.read(6)?,
+            rest: frame.read(12)?,
+        })
+    }
+
+    /// How much of the packet would be quoted, in bytes; `None` as for [`Answer::plan`], but how many
+    /// were answered before does not count.
+    #[inline(always)]
+    pub fn quoted(frame: &Frame, datagram: &Datagram, mtu: usize) -> Option<usize> {
         let Datagram { source, destination, port, ip, ip_length, udp, .. } = *datagram;
         // An ICMP error is not answered by another.
         if port == 0 {
@@ -120,20 +142,7 @@ impl Answer {
         if ip + quoted < udp + UDP {
             return None;
         }
-        if !is_within_limit(datagram, tables) {
-            return None;
-        }
-        Some(Self {
-            source: destination,
-            destination: source,
-            mtu,
-            ip,
-            quoted,
-            sum: sum_frame::<WORDS_V6>(frame, ip, quoted)?,
-            from: to,
-            to: from,
-            rest: frame.read(12)?,
-        })
+        Some(quoted)
     }
 
     /// How far the head of the frame moves before [`Answer::write`]: negative, it grows.

@@ -3,14 +3,16 @@
 //! No counter moves, nothing is told, and token buckets are not asked: they let the packet through.
 
 use crate::{
+    answer::Answer,
     binding::BindingRow,
     dissect::{Dissected, Payload, dissect, reply::dissect_reply},
+    encap::Forward,
     frame::Frame,
     hold::{HELD_MAX, HeldHeader},
     icmp::quoted,
     local::LocalRow,
     node::{LinkRow, NodeRow},
-    parse::{Parsed, parse_frame, parse_ip},
+    parse::{Datagram, Parsed, parse_frame, parse_ip},
     route::{Action, Decision, NO_CPU, route},
     service::{ServiceRow, kind},
     shim::SHIM,
@@ -28,7 +30,7 @@ pub type Words = [u64; 8];
 /// What would become of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explained {
-    /// What would be counted; [`Verdict::TooBig`] whether or not the client would be told.
+    /// What would be counted.
     pub verdict: Verdict,
     /// The service it would count for; 0 if none.
     pub service: u16,
@@ -49,6 +51,8 @@ pub enum Target {
     Cpu(u32),
     /// To the AF_XDP socket of the queue that it arrives by, if there is one.
     AfXdp,
+    /// Back to its sender, turned into the answer that it is too big.
+    Sender,
     /// Into the hold ring, if it has room there: its session is on its way.
     Held,
     /// To another node.
@@ -66,6 +70,7 @@ const CPU: u64 = 2;
 const NODE: u64 = 3;
 const AF_XDP: u64 = 4;
 const HOLD: u64 = 5;
+const SENDER: u64 = 6;
 
 /// Decides about a frame that would arrive on the interface `ingress`.
 #[inline(always)]
@@ -88,6 +93,10 @@ pub fn explain<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Words {
         Action::Deliver { cpu, .. } => (CPU, cpu as u64, 0),
         Action::Forward(forward) => match forward.plan(frame, &datagram, tables) {
             Ok(plan) => (NODE, forward.node as u64, plan.ifindex() as u64),
+            Err(Verdict::TooBig) if is_answered(frame, &forward, &datagram, tables) => {
+                verdict = Verdict::TooBigAnswered;
+                (SENDER, 0, 0)
+            }
             Err(reason) => {
                 verdict = reason;
                 (NOWHERE, 0, 0)
@@ -95,6 +104,18 @@ pub fn explain<T: Tables>(frame: &Frame, ingress: u32, tables: &T) -> Words {
         },
     };
     [verdict as u64, service as u64, kind, target, ifindex, key.hash, key.slot as u64, 0]
+}
+
+/// Whether the sender of a packet that does not fit would be told so.
+#[inline(always)]
+fn is_answered<T: Tables>(
+    frame: &Frame,
+    forward: &Forward,
+    datagram: &Datagram,
+    tables: &T,
+) -> bool {
+    forward.is_first_hop()
+        && forward.mtu(tables).is_some_and(|mtu| Answer::quoted(frame, datagram, mtu).is_some())
 }
 
 impl Explained {
@@ -107,6 +128,7 @@ impl Explained {
             CPU => Target::Cpu(target as u32),
             AF_XDP => Target::AfXdp,
             HOLD => Target::Held,
+            SENDER => Target::Sender,
             NODE => Target::Node { node: target as u16, ifindex: ifindex as u32 },
             _ => return None,
         };

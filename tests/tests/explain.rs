@@ -17,6 +17,7 @@ use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::corpus::kernel::{Kernel, SHORTEST, with_kernel};
 use jumpgate_tests::corpus::packet::Packet;
+use jumpgate_tests::corpus::tables::State;
 use jumpgate_tests::corpus::{Case, corpus, payload};
 use jumpgate_tests::daemon::{Daemon, binary};
 use jumpgate_tests::fleet::Fleet;
@@ -236,8 +237,8 @@ fn explained_alike(kernel: &mut Kernel, case: &Case, done: &Simulated) -> Result
         return Ok(());
     }
     let (expected, result) = match done.verdict {
-        // Whether somebody is told is left open.
-        Verdict::TooBigAnswered => (Verdict::TooBig, XdpResult::Drop),
+        // Nor those of answers.
+        Verdict::TooBig if case.state == State::Limited => (Verdict::TooBigAnswered, XdpResult::Tx),
         verdict => (verdict, done.result),
     };
     ensure!((explained.verdict, explained.service) == (expected, done.service), "{explained:?}");
@@ -246,6 +247,7 @@ fn explained_alike(kernel: &mut Kernel, case: &Case, done: &Simulated) -> Result
         // The program drops what it has put into the ring.
         Target::Nowhere | Target::Held => XdpResult::Drop,
         Target::Cpu(_) | Target::AfXdp => XdpResult::Redirect,
+        Target::Sender => XdpResult::Tx,
         Target::Node { ifindex, .. } if ifindex == ingress => XdpResult::Tx,
         Target::Node { .. } => XdpResult::Redirect,
     };

@@ -102,6 +102,7 @@ impl Node {
                 Target::Nowhere => "nowhere".to_owned(),
                 Target::Cpu(cpu) => format!("to CPU {cpu} of this node"),
                 Target::AfXdp => "to the AF_XDP socket of the queue it arrives by".to_owned(),
+                Target::Sender => "back to its sender, as the answer to it".to_owned(),
                 Target::Held => "into the hold ring".to_owned(),
                 Target::Node { node, ifindex } => {
                     let through = nix::net::if_::if_indextoname(ifindex);
