@@ -7,6 +7,7 @@
 
 use crate::{node::Address, word::MapWord};
 use core::time::Duration;
+use zerocopy::{Immutable, IntoBytes};
 
 /// Words of the `LIMITS` map; a power of two. Prefixes share them by a hash: one that meets a busy
 /// one has its troubles too.
@@ -23,7 +24,7 @@ const JIFFIES_MAX: u64 = (1 << 43) - 1;
 const ATTEMPTS: usize = 4;
 
 /// A bound on the packets of one source prefix, as a service's row holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Limit {
     /// Units of 2^-20 jiffies from packet to packet; 0 if there is no bound.

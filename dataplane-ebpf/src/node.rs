@@ -180,7 +180,7 @@ impl NodeRow {
 /// One row of the `LINKS` map: an interface that carries forwarded packets.
 ///
 /// Written before the first node that uses it, then never changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 pub struct LinkRow {
     /// The interface index; 0 if the row is empty.

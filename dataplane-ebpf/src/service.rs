@@ -1,6 +1,7 @@
 //! Services: which address and port belongs to what, and how the wire id is found.
 
 use crate::{limit::Limit, node::Address};
+use zerocopy::{Immutable, IntoBytes};
 
 /// Rows of the `SERVICES` map; a power of two.
 pub const SERVICE_ROWS: usize = 4096;
@@ -55,7 +56,8 @@ pub mod flag {
 /// One row of the `SERVICES` map.
 ///
 /// Written by the daemon before the program is attached, and never changed after that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// `IntoBytes` refuses padding that is not a field: all bytes are set, whoever reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 pub struct ServiceRow {
     /// The destination address that packets must have.
@@ -79,6 +81,8 @@ pub struct ServiceRow {
     pub unknown_opens: u8,
     /// See [`flag`].
     pub flags: u8,
+    /// Padding.
+    pub _reserved: [u8; 2],
     /// How many packets of one source prefix are delivered: to a data port those that open a
     /// session, to a control port all.
     pub limit: Limit,
@@ -104,6 +108,7 @@ impl ServiceRow {
         id_length: 0,
         unknown_opens: 0,
         flags: 0,
+        _reserved: [0; 2],
         limit: Limit::NONE,
         server_id_lengths: [0; 8],
         _pad: [0; 12],
