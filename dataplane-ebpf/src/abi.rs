@@ -7,4 +7,4 @@
 /// every change that either could misread; `abi.txt` beside this crate's manifest holds the layout
 /// of each version, and a test compares. What was padding (zero) before may get a meaning without a
 /// new version if zero means what it meant.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
