@@ -109,6 +109,8 @@ pub enum Progress<W> {
 pub struct Pending<W> {
     write: W,
     rival: Option<W>,
+    /// Whether an earlier sending of the rival may still arrive.
+    is_rival_in_doubt: bool,
     due: Due,
 }
 
@@ -126,7 +128,7 @@ pub enum Due {
 impl<W: Succession> Pending<W> {
     /// A write that is to be sent.
     pub fn new(write: W) -> Self {
-        Self { write, rival: None, due: Due::Send }
+        Self { write, rival: None, is_rival_in_doubt: false, due: Due::Send }
     }
 
     /// What is due.
@@ -139,7 +141,7 @@ impl<W: Succession> Pending<W> {
         &self.write
     }
 
-    /// The rival to be sent: the one that was sent before, if there is one, or else the given one.
+    /// The rival to be sent: the one that was sent before and is in doubt itself, or else the given one.
     pub fn rival(&mut self, rival: impl FnOnce() -> W) -> &W {
         self.rival.get_or_insert_with(rival)
     }
@@ -151,19 +153,30 @@ impl<W: Succession> Pending<W> {
 
     /// What came of what was sent last.
     pub fn answered(mut self, outcome: Outcome) -> Progress<W> {
-        let rival = self.rival.as_ref().filter(|_| self.due == Due::Rival);
-        match (outcome, rival) {
-            (Outcome::Won, Some(rival)) => Progress::Done(self.done(rival)),
+        let is_rival = self.due == Due::Rival;
+        match (outcome, self.rival.take_if(|_| is_rival)) {
+            (Outcome::Won, Some(rival)) => Progress::Done(Done { write: rival, had_rival: true }),
             (Outcome::Won, None) => Progress::Done(self.done(&self.write)),
             (Outcome::Fenced, _) => Progress::NotDone(NotDone::Fenced),
             (Outcome::Lost(mismatch), None) => Progress::NotDone(NotDone::Lost(mismatch)),
             (Outcome::Unavailable(fault), None) => Progress::NotDone(NotDone::Unavailable(fault)),
-            // What the rival lost to may be the write that is in doubt.
-            (Outcome::Unknown, _) | (Outcome::Lost(_) | Outcome::Unavailable(_), Some(_)) => {
-                self.due = Due::Look;
-                Progress::Pending(self)
+            (Outcome::Unknown, rival) => {
+                self.is_rival_in_doubt |= is_rival;
+                self.rival = rival;
+                self.look()
+            }
+            // What the rival lost to may be the write that is in doubt, or an earlier sending of its own.
+            // One that was sent but once is done with: the next may be another.
+            (Outcome::Lost(_) | Outcome::Unavailable(_), rival) => {
+                self.rival = rival.filter(|_| self.is_rival_in_doubt);
+                self.look()
             }
         }
+    }
+
+    fn look(mut self) -> Progress<W> {
+        self.due = Due::Look;
+        Progress::Pending(self)
     }
 
     fn done(&self, write: &W) -> Done<W> {

@@ -187,18 +187,46 @@ fn a_new_owner_mints_once_every_node_knows_that_it_owns_the_slot() {
 }
 
 #[test]
-fn a_slot_that_moves_away_and_back_is_minted_in_throughout() {
+fn a_slot_that_moved_away_and_back_is_no_home_before_the_next_barrier() {
+    for sees_it_gone in [true, false] {
+        let mut directory = Directory::of(2);
+        let first = Arc::new(Placement::all_to(node(1)));
+        let mut applied = Applied::new(node(1), Arc::clone(&first));
+        for number in 1..=2 {
+            directory.applied(number, &first);
+        }
+        applied.passed(directory.barrier(&first).unwrap());
+        // Node 2 may have been told that it owns the slot, and that nobody else has anything there.
+        let gone = Arc::new(first.next(&[member(2)]).unwrap());
+        let back = Arc::new(gone.next(&[member(1)]).unwrap());
+        if sees_it_gone {
+            applied.apply(gone);
+        }
+        applied.apply(Arc::clone(&back));
+        assert!(!applied.may_mint(7), "{sees_it_gone}");
+        for number in 1..=2 {
+            directory.applied(number, &back);
+        }
+        applied.passed(directory.barrier(&back).unwrap());
+        assert!(applied.may_mint(7) && !applied.may_deny(7));
+    }
+}
+
+#[test]
+fn a_slot_that_stays_is_a_home_throughout() {
     let mut directory = Directory::of(2);
     let first = Arc::new(Placement::all_to(node(1)));
-    let mut applied = Applied::new(node(1), Arc::clone(&first));
+    let mut applied = Applied::new(node(2), Arc::clone(&first));
     for number in 1..=2 {
         directory.applied(number, &first);
     }
+    assert_eq!(applied.home(7), None);
     applied.passed(directory.barrier(&first).unwrap());
-    let back = first.next(&[member(2)]).unwrap().next(&[member(1)]).unwrap();
-    assert_eq!(back.slots()[7], slot(1, Some(2)));
-    applied.apply(Arc::new(back));
-    assert!(applied.may_mint(7));
+    assert_eq!(applied.home(7), Some(node(1)));
+    let next = Arc::new(first.next(&[member(1)]).unwrap());
+    applied.apply(next);
+    assert_eq!(applied.home(7), Some(node(1)));
+    assert!(!applied.may_mint(7), "another node's");
 }
 
 #[test]

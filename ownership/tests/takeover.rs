@@ -7,6 +7,7 @@ use ownership::{
         birth,
     },
     pending::{Progress, change},
+    placement::Applied,
     store::{
         Attempt, DirectoryWrite, FenceRow, Identity, Incarnation, Key, Mismatch, OffHomeKey,
         Outcome, Row, SessionWrite, StoredSession, Tables, WireId,
@@ -133,7 +134,8 @@ fn a_session_is_taken_over_only_once_its_owner_is_revoked() {
     let (mut tables, lost, taker, session) = cluster();
     let input = Input::TakeOver { proof: FenceProof::new(lost.owner()) };
     let key = OffHomeKey { slot: 9, id: WireId::from(ID) };
-    let routes = Routes::new(node(2), &Placement::all_to(node(2)), [key]);
+    let applied = Applied::new(node(2), Placement::all_to(node(2)).into());
+    let routes = Routes::new(node(2), &applied, [key]);
     let context = context(taker, NOW, 10);
     let pending = act(&session, &input, Some(&routes), taker, &context).unwrap();
     let transaction = pending.write().transaction().clone();

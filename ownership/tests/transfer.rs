@@ -5,7 +5,7 @@ use ownership::{
     lease::is_unsettled,
     model::{Cause, Context, Hold, Input, OperationId, Owner, Policy, Reason, State, Time, birth},
     pending::{Due, NoChange, NotDone, Pending, Progress, change},
-    placement::Member,
+    placement::{Applied, Member},
     store::{
         Attempt, DirectoryWrite, FenceRow, Identity, InboxRow, Incarnation, Key, Mismatch,
         OffHomeKey, Outcome, Row, SessionWrite, StoredSession, Tables, Transaction, TransferRow,
@@ -90,7 +90,8 @@ impl Cluster {
     }
 
     fn routes(&self) -> Routes {
-        Routes::new(node(2), &Placement::all_to(node(1)), [key()])
+        let applied = Applied::new(node(1), Placement::all_to(node(1)).into());
+        Routes::new(node(2), &applied, [key()])
     }
 
     fn hand_off<W: Deciding>(&mut self, session: &StoredSession) -> Undecided<W> {
