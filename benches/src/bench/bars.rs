@@ -3,12 +3,15 @@
 use crate::measure::Figures;
 
 /// The most that a figure may be, in its own unit.
-const BARS: [(&str, f64); 9] = [
+const BARS: [(&str, f64); 11] = [
     ("steer_local_hot_ns", 35.0),
     ("steer_local_64k_ns", 60.0),
     ("forward_over_base_hot_ns", 40.0),
     ("fence_ns", 2.0),
     ("egress_fence_ns", 60.0),
+    // A look-up more than the fence alone.
+    ("egress_session_ns", 70.0),
+    ("egress_bound_ns", 70.0),
     ("hold_64_ns", 120.0),
     ("hold_1400_ns", 250.0),
     ("grace_p99_us", 2_000.0),
