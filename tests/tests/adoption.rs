@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::MapData;
+use dataplane_ebpf::abi::SCHEMA;
 use dataplane_ebpf::table::{Bucket, WAYS};
 use dataplane_ebpf::wire_id_row::{Registered, WireIdRow};
 use dataplane_user::api::{Client as Api, Request, SessionRow};
@@ -271,7 +272,8 @@ fn what_does_not_fit_is_refused_with_the_reason_and_left_as_it_is() -> Result<()
     expect(own, "is of another boot of this machine")?;
     fs::write(site.record(), &record)?;
     edit(&site.record(), "schema", json!(0))?;
-    expect(own, "their layout has version 0, and this daemon's has version 1")?;
+    let other = format!("their layout has version 0, and this daemon's has version {SCHEMA}");
+    expect(own, &other)?;
     fs::write(site.record(), "nonsense")?;
     expect(own, "the record of them cannot be read")?;
     fs::remove_file(site.record())?;

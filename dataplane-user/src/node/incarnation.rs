@@ -147,7 +147,8 @@ mod tests {
         let write = |text: &str| fs::write(folder.path().join("a.incarnation"), text);
         write("{\"schema\": 4711, \"something\": \"else\"}").expect("written");
         assert_eq!(state.incarnation().expect("read"), Recorded::OtherSchema(4711));
-        for text in ["", "{\"schema\": 1}", "nothing"] {
+        let bare = format!("{{\"schema\": {SCHEMA}}}");
+        for text in ["", &bare, "nothing"] {
             write(text).expect("written");
             assert!(matches!(state.incarnation().expect("read"), Recorded::Garbled(_)), "{text}");
         }
