@@ -27,6 +27,9 @@ use ownership::SessionId;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// When everything that was counted late has been counted.
+const LATER: Duration = Duration::from_millis(100);
+
 /// Packets that wait for a CPU.
 pub const QUEUE: u32 = 64;
 
@@ -305,7 +308,13 @@ impl Scene {
             let found = self.found()?;
             let sum = found.received + found.refused() + found.lost() + found.kept_or_lost();
             if sum == u64::from(self.sent) {
-                return Ok(found);
+                // What is still being counted may stand under another name for a moment.
+                thread::sleep(LATER);
+                self.read()?;
+                if self.found()? == found {
+                    return Ok(found);
+                }
+                continue;
             }
             ensure!(
                 sum < u64::from(self.sent) && Instant::now() < end,
@@ -393,7 +402,7 @@ const KEPT: [(&str, Count); 8] = [
 ];
 
 /// Where packets were found.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     pub received: u64,
     pub refused: Vec<(&'static str, u64)>,
