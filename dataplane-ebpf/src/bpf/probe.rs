@@ -200,12 +200,11 @@ fn race(frame: &Frame, seed: u64) -> Option<usize> {
         Lookup::Torn => TORN,
         Lookup::Hit { bits, detail, generation } => {
             let mark = id[15] as u32 + 1;
-            let right = match Entry::unpack(bits) {
-                Some(Entry { place: Place::Remote { node }, epoch }) => {
-                    node as u32 == mark && epoch == mark
-                }
-                _ => false,
-            };
+            let there = matches!(
+                Place::unpack(bits),
+                Some(Place::Remote { node }) if node as u32 == mark
+            );
+            let right = there && Entry::epoch_of(bits) == mark;
             // A version of another generation is a miss; one of this generation must be its own.
             let version = Maps.detail(detail)?.version(generation);
             let version_right = match version {
@@ -232,7 +231,7 @@ pub fn dawdle(ctx: XdpContext) -> u32 {
     };
     // SAFETY: as above, but for single numbers.
     let probe = unsafe { &mut *probe };
-    let Some(entry) = look(&frame(&ctx), probe[SEED]) else {
+    let Some(place) = look(&frame(&ctx), probe[SEED]) else {
         return xdp_action::XDP_PASS;
     };
     // SAFETY: takes no argument and has no effect.
@@ -243,18 +242,18 @@ pub fn dawdle(ctx: XdpContext) -> u32 {
             break;
         }
     }
-    if matches!(entry.place, Place::Local { .. }) {
+    if matches!(place, Place::Local { .. }) {
         probe[HITS] += 1;
     }
     xdp_action::XDP_DROP
 }
 
 #[inline(always)]
-fn look(frame: &Frame, seed: u64) -> Option<Entry> {
+fn look(frame: &Frame, seed: u64) -> Option<Place> {
     let (low, high) = (frame.read::<u64>(ID_AT)?, frame.read::<u64>(ID_AT + 8)?);
     let key = WireId::from_words(low, high).key(seed);
     match lookup(&Maps, key.hash, Maps.local()?.identity().bucket_bits) {
-        Lookup::Hit { bits, .. } => Entry::unpack(bits),
+        Lookup::Hit { bits, .. } => Place::unpack(bits),
         Lookup::Torn | Lookup::Miss => None,
     }
 }
