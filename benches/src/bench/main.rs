@@ -4,6 +4,7 @@
 //! and their spread. Needs root.
 
 mod bars;
+mod etcd;
 mod grace;
 mod hold;
 mod measure;
@@ -57,6 +58,8 @@ enum Group {
     Many,
     /// A million sessions, drawn at random.
     Million,
+    /// Commits to a million sessions in etcd, over a bare etcd client.
+    Etcd,
 }
 
 const MILLION: u64 = 1_000_000;
@@ -64,7 +67,7 @@ const MILLION: u64 = 1_000_000;
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(
-        Object::Probe.bytes().is_some(),
+        Object::Probe.bytes().is_some() || arguments.groups == [Group::Etcd],
         "built without the BPF probe programs: run `cargo xtask bench`"
     );
     let rounds = Rounds { count: if arguments.quick { 15 } else { 61 }, repeat: 200_000 };
@@ -84,6 +87,10 @@ fn main() -> Result<()> {
             Group::Grace => figures.push(grace::measure()?),
             Group::Many => random(&rounds, 64_000, &mut figures)?,
             Group::Million => random(&rounds, MILLION, &mut figures)?,
+            Group::Etcd => {
+                etcd::measure(if arguments.quick { 5 } else { 11 }, &mut figures)?;
+                measure::pin_to_cpu(1)?;
+            }
         }
     }
     // Bars hold for the whole.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions, TestRunResult};
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// How often to measure.
 pub struct Rounds {
@@ -87,12 +87,21 @@ fn nanoseconds(duration: Duration) -> f64 {
 
 /// Keeps this thread, and with it the programs it runs, on one CPU.
 pub fn pin_to_cpu(cpu: usize) -> Result<()> {
+    pin_to(cpu..=cpu).with_context(|| format!("pinning to CPU {cpu}"))
+}
+
+/// Lets this thread, and what it starts, run on every CPU.
+pub fn use_all_cpus() -> Result<()> {
+    pin_to(0..=1023).context("using all CPUs")
+}
+
+fn pin_to(cpus: RangeInclusive<usize>) -> Result<()> {
     // SAFETY: zeroes are an empty set; the calls only touch it.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        cpus.for_each(|cpu| libc::CPU_SET(cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
-    anyhow::ensure!(result == 0, "pinning to CPU {cpu}: {}", std::io::Error::last_os_error());
+    anyhow::ensure!(result == 0, std::io::Error::last_os_error());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Real etcd servers on loopback, or in namespaces. They die with the process that started them, and
 //! what they kept with them.
 
-use crate::network::Network;
+use super::network::Network;
 use nix::{
     sys::{
         prctl::set_pdeathsig,
