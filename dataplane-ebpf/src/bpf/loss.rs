@@ -20,6 +20,9 @@ use dataplane_ebpf::{
     tables::Tables,
 };
 
+/// What the kernel says of a queue that is full (Linux uapi, `asm-generic/errno-base.h`).
+const ENOSPC: i32 = 28;
+
 /// Packets by loss. Written by the programs here.
 #[map]
 static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_SLOTS as u32, 0);
@@ -52,12 +55,15 @@ pub fn cpumap_kthread(ctx: RawTracePointContext) -> Option<()> {
 }
 
 /// `(device, program, target, error, map_type, map_id, index)`: a packet could not be redirected, into
-/// a map or to an interface (so since Linux 5.13).
+/// a map or to an interface (so since Linux 5.13). In the kernel's generic path this is told of packets
+/// that found a CPU's queue full, too, besides `xdp_cpumap_enqueue`.
 #[raw_tracepoint(tracepoint = "xdp_redirect_err")]
 pub fn redirect_err(ctx: RawTracePointContext) -> Option<()> {
     let ours = OURS.get(0)?;
     if ctx.arg::<u32>(5) == ours.cpus {
-        count(Loss::CpuQueueRefused, 1);
+        if ctx.arg::<i32>(3) != -ENOSPC {
+            count(Loss::CpuQueueRefused, 1);
+        }
     } else if is_our_program(ours, ctx.arg(1))? {
         count(
             if ctx.arg::<u32>(4) == XSKMAP { Loss::XskRefused } else { Loss::InterfaceRefused },
