@@ -23,15 +23,16 @@ const RATE: u32 = 2;
 const BURST: u32 = 20;
 const FLOOD: u64 = 200;
 
-/// A node whose one service takes little from each prefix.
+/// Nodes whose one service takes little from each prefix. Packets arrive at the first one, and the last
+/// one owns every session.
 struct Scene {
     cluster: Cluster,
-    daemon: Daemon,
+    daemons: Vec<Daemon>,
     _inboxes: [Inbox; 2],
     session: [u8; 16],
 }
 
-/// What became of packets.
+/// What became of packets at the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
     new: u64,
@@ -40,9 +41,9 @@ struct Counts {
 }
 
 impl Scene {
-    fn new(family: Family) -> Result<Self> {
-        let cluster = Cluster::builder().nodes(1).build()?;
-        let node = &cluster.nodes()[0];
+    fn new(family: Family, nodes: u8) -> Result<Self> {
+        let cluster = Cluster::builder().nodes(nodes).build()?;
+        cluster.route_vips_to(&[0])?;
         let service = Service {
             control_port: Some(CONTROL_PORT),
             new_rate: Some(RATE),
@@ -51,17 +52,37 @@ impl Scene {
             control_burst: Some(BURST),
             ..Service::native("limited", cluster.vip(family), PORT)
         };
-        let config = Config::of(&cluster, node, std::slice::from_ref(&service));
-        let daemon = Daemon::start(&cluster, node, &config)?;
-        let inbox = |control| Inbox::open(node.namespace(), daemon.socket(), &service, control, 2);
+        let mut daemons = Vec::new();
+        for node in cluster.nodes() {
+            let mut config = Config::of(&cluster, node, std::slice::from_ref(&service));
+            for other in config.nodes.iter_mut().rev().skip(1) {
+                other.weight = Some(0);
+            }
+            daemons.push(Daemon::start(&cluster, node, &config)?);
+        }
+        for daemon in &daemons {
+            let mut api = Api::connect(daemon.socket())?;
+            let mut found = || api.status().is_ok_and(|s| s.nodes.iter().all(|n| n.mac.is_some()));
+            ensure!(probe::until(PATIENCE, &mut found), "no way to the other node is found");
+        }
+        let owner = cluster.nodes().last().context("a node")?.namespace();
+        let socket = daemons.last().context("a daemon")?.socket();
+        let inbox = |control| Inbox::open(owner, socket, &service, control, 2);
         let inboxes = [inbox(false)?, inbox(true)?];
-        let opened = Api::connect(daemon.socket())?.open("limited", 1)?;
+        let opened = Api::connect(socket)?.open("limited", 1)?;
         let session: ownership::SessionId = opened.session.parse()?;
-        Ok(Self { cluster, daemon, _inboxes: inboxes, session: session.bytes() })
+        Ok(Self { cluster, daemons, _inboxes: inboxes, session: session.bytes() })
+    }
+
+    /// What a node has counted under a name.
+    fn verdict(&self, node: usize, name: &str) -> Result<u64> {
+        let stats = Api::connect(self.daemons[node].socket())?.stats()?;
+        Ok(stats.services["limited"].verdicts.get(name).copied().unwrap_or(0))
     }
 
     fn counts(&self) -> Result<Counts> {
-        let stats = Api::connect(self.daemon.socket())?.stats()?;
+        let owner = self.daemons.last().context("a daemon")?;
+        let stats = Api::connect(owner.socket())?.stats()?;
         let verdicts = &stats.services["limited"].verdicts;
         let count = |name: &str| verdicts.get(name).copied().unwrap_or(0);
         Ok(Counts { new: count("new"), local: count("local"), limited: count("rate-limited") })
@@ -108,31 +129,53 @@ fn is_held(passed: u64, limited: u64, since: Instant) -> Result<()> {
     Ok(())
 }
 
+/// Floods by way of the first node, all of which the last one judges.
+fn a_prefix_that_floods_is_held(family: Family, nodes: u8) -> Result<Scene> {
+    let scene = Scene::new(family, nodes)?;
+    let host = &scene.cluster.clients()[0];
+    let [one, neighbour] = [1, 2].map(|address| host.pool_address(family, address));
+    let other = host.address(family);
+
+    let start = Instant::now();
+    let flood = scene.flood(one, TYPE_OPEN, FLOOD)?;
+    is_held(flood.new, flood.limited, start)?;
+    // The neighbour shares the prefix, and so the blame.
+    let theirs = scene.flood(neighbour, TYPE_OPEN, 10)?;
+    ensure!(theirs.limited > 0, "{theirs:?}");
+    // Whoever is elsewhere is not concerned, nor are packets of sessions.
+    let theirs = scene.flood(other, TYPE_OPEN, u64::from(BURST))?;
+    ensure!(theirs.limited == 0 && theirs.new == u64::from(BURST), "{theirs:?}");
+    let theirs = scene.flood(one, TYPE_DATA, FLOOD)?;
+    ensure!(theirs.limited == 0 && theirs.local == FLOOD, "{theirs:?}");
+
+    // The control port has a bucket of its own.
+    let start = Instant::now();
+    let control = scene.flood(one, TYPE_CONTROL, FLOOD)?;
+    is_held(control.local, control.limited, start)?;
+    Ok(scene)
+}
+
 #[test]
 fn a_prefix_that_floods_is_held_to_its_rate_and_others_are_not() -> Result<()> {
     require_root!();
     for family in Family::ALL {
-        let scene = Scene::new(family)?;
-        let host = &scene.cluster.clients()[0];
-        let [one, neighbour] = [1, 2].map(|address| host.pool_address(family, address));
-        let other = host.address(family);
+        a_prefix_that_floods_is_held(family, 1).with_context(|| format!("{family:?}"))?;
+    }
+    Ok(())
+}
 
-        let start = Instant::now();
-        let flood = scene.flood(one, TYPE_OPEN, FLOOD)?;
-        is_held(flood.new, flood.limited, start).with_context(|| format!("{family:?}"))?;
-        // The neighbour shares the prefix, and so the blame.
-        let theirs = scene.flood(neighbour, TYPE_OPEN, 10)?;
-        ensure!(theirs.limited > 0, "{family:?}: {theirs:?}");
-        // Whoever is elsewhere is not concerned, nor are packets of sessions.
-        let theirs = scene.flood(other, TYPE_OPEN, u64::from(BURST))?;
-        ensure!(theirs.limited == 0 && theirs.new == u64::from(BURST), "{family:?}: {theirs:?}");
-        let theirs = scene.flood(one, TYPE_DATA, FLOOD)?;
-        ensure!(theirs.limited == 0 && theirs.local == FLOOD, "{family:?}: {theirs:?}");
-
-        // The control port has a bucket of its own.
-        let start = Instant::now();
-        let control = scene.flood(one, TYPE_CONTROL, FLOOD)?;
-        is_held(control.local, control.limited, start).with_context(|| format!("{family:?}"))?;
+/// The prefix is the client's, not that of the node that forwards its packets.
+#[test]
+fn it_is_held_by_the_owner_of_what_other_nodes_forward() -> Result<()> {
+    require_root!();
+    for family in Family::ALL {
+        let scene =
+            a_prefix_that_floods_is_held(family, 2).with_context(|| format!("{family:?}"))?;
+        let all = 3 * FLOOD + 10 + u64::from(BURST);
+        let forwarded = scene.verdict(0, "forward-slot")?;
+        ensure!(forwarded == all, "{family:?}: {forwarded} of {all} were forwarded");
+        // Nor does the one that forwards ask its own buckets.
+        ensure!(scene.verdict(0, "rate-limited")? == 0);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Every packet is found: what was sent was received, or is named among what was refused or lost.
 
+mod af_xdp;
 mod scene;
 
 use anyhow::{Result, ensure};
@@ -30,10 +31,7 @@ fn without_trouble_everything_arrives() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn what_a_full_cpu_queue_drops_is_found() -> Result<()> {
-    require_root!();
-    let mut scene = Scene::new(Family::V4)?;
+fn what_a_full_cpu_queue_drops_is_found(mut scene: Scene) -> Result<()> {
     let burst = 4 * QUEUE;
     scene.with_busy_cpu(|scene| (0..burst).try_for_each(|_| scene.send(scene.served, 1, SHORT)))?;
     let found = scene.settle()?;
@@ -42,6 +40,18 @@ fn what_a_full_cpu_queue_drops_is_found() -> Result<()> {
     ensure!(found.of(Loss::CpuQueueFull) >= u64::from(burst - QUEUE) / 2, "{found:?}");
     ensure!(found.received >= u64::from(QUEUE), "{found:?}");
     Ok(())
+}
+
+#[test]
+fn what_a_full_cpu_queue_drops_is_found_in_the_driver() -> Result<()> {
+    require_root!();
+    what_a_full_cpu_queue_drops_is_found(Scene::new(Family::V4)?)
+}
+
+#[test]
+fn what_a_full_cpu_queue_drops_is_found_in_the_generic_path() -> Result<()> {
+    require_root!();
+    what_a_full_cpu_queue_drops_is_found(Scene::in_generic_path(Family::V4)?)
 }
 
 #[test]

@@ -77,6 +77,8 @@ pub struct Scene {
     before: Vec<Stood>,
     pub sent: u32,
     received: HashSet<u32>,
+    /// The numbers of packets that nobody may receive.
+    spoilt: HashSet<u32>,
     /// Keeps the network.
     _cluster: Cluster,
 }
@@ -106,17 +108,27 @@ impl Target {
 impl Scene {
     /// One node.
     pub fn new(family: Family) -> Result<Self> {
-        Self::in_network(family, &Cluster::builder().nodes(1), None)
+        Self::in_network(family, &Cluster::builder().nodes(1), "native", None)
+    }
+
+    /// One node, whose program runs in the kernel's generic path.
+    pub fn in_generic_path(family: Family) -> Result<Self> {
+        Self::in_network(family, &Cluster::builder().nodes(1), "skb", None)
     }
 
     /// Two nodes, the first of which can hold little.
     pub fn holding(family: Family) -> Result<Self> {
         let network = Cluster::builder().nodes(2).underlay(family).node_mtu(MTU);
         let hold = Hold { ring: kib(RING), per_session: kib(PER_SESSION) };
-        Self::in_network(family, &network, Some(&hold))
+        Self::in_network(family, &network, "native", Some(&hold))
     }
 
-    fn in_network(family: Family, network: &Builder, hold: Option<&Hold>) -> Result<Self> {
+    fn in_network(
+        family: Family,
+        network: &Builder,
+        mode: &'static str,
+        hold: Option<&Hold>,
+    ) -> Result<Self> {
         let cluster = network.build()?;
         let node = &cluster.nodes()[A];
         let names = ["served", "half", "unserved"];
@@ -130,6 +142,7 @@ impl Scene {
             config.sessions =
                 Some(Sessions { capacity: None, cpus: Some(vec![0, 1]), queue: Some(QUEUE) });
             config.hold = hold.cloned();
+            config.interfaces.iter_mut().for_each(|interface| interface.mode = mode);
             daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         let mut api = Api::connect(daemons[A].socket())?;
@@ -164,6 +177,7 @@ impl Scene {
             before: Vec::new(),
             sent: 0,
             received: HashSet::new(),
+            spoilt: HashSet::new(),
             _cluster: cluster,
         };
         scene.begin()?;
@@ -175,6 +189,7 @@ impl Scene {
         self.before = self.stand()?;
         self.sent = 0;
         self.received.clear();
+        self.spoilt.clear();
         Ok(())
     }
 
@@ -260,6 +275,7 @@ impl Scene {
         rest: usize,
         at: isize,
     ) -> Result<()> {
+        self.spoilt.insert(self.sent);
         let mut frame = self.frame(target, cpu, rest);
         let at = if at < 0 { frame.len() - at.unsigned_abs() } else { at as usize };
         frame[at] ^= 0x5a;
@@ -269,6 +285,7 @@ impl Scene {
     /// Sends one with an IP header that the kernel refuses: a wrong checksum, or a multicast address
     /// for its source.
     pub fn send_misheaded(&mut self, target: Target, cpu: usize) -> Result<()> {
+        self.spoilt.insert(self.sent);
         let mut frame = self.frame(target, cpu, LONG);
         match target.address {
             SocketAddr::V4(_) => frame[24] ^= 0x5a,
@@ -291,6 +308,7 @@ impl Scene {
                         ensure!(length >= 24, "a packet of {length} bytes");
                         let number = u32::from_be_bytes(buffer[20..24].try_into()?);
                         ensure!(self.received.insert(number), "packet {number} came twice");
+                        ensure!(!self.spoilt.contains(&number), "packet {number} was spoilt");
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error).context("receiving"),
@@ -300,7 +318,8 @@ impl Scene {
         Ok(())
     }
 
-    /// Reads, and then everything that was sent must be found. Returns what was lost and refused.
+    /// Reads, and then everything that was sent must be found, and nothing more a moment later. Returns
+    /// what was lost and refused.
     pub fn settle(&mut self) -> Result<Found> {
         let end = Instant::now() + PATIENCE;
         loop {
