@@ -24,9 +24,6 @@ const COVERAGE: [&str; 6] = [
     "-Ccodegen-units=1",
 ];
 
-/// The longest input, in bytes: `LONGEST` of the mutator.
-const LONGEST: &str = "-max_len=3000";
-
 /// Fuzzes one target, or all in turn, for `seconds` each. Inputs that fail are left in the target's
 /// corpus, where the tests find them.
 pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
@@ -38,7 +35,7 @@ pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
         }
         targets = vec![name.to_owned()];
     }
-    if ["c++", "g++", "clang++"].into_iter().all(|compiler| which(compiler).is_none()) {
+    if !can_build() {
         bail!(
             "fuzzing under libFuzzer needs a C++ compiler to build it, and there is none: install \
              g++ (on Debian: `apt-get install g++`). Without it, \
@@ -76,12 +73,34 @@ pub fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
         fuzzing
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", kept.display()))
-            .args([LONGEST, "-print_final_stats=1"])
+            .arg("-print_final_stats=1")
             .args([&found, &kept])
             .env("JUMPGATE_FUZZ_TARGET", target);
         run(&mut fuzzing, &format!("fuzzing {target}; the input is in {}", kept.display()))?;
     }
     Ok(())
+}
+
+/// Checks the crate that libFuzzer runs. It is a workspace of its own, so nothing else does.
+pub fn lint() -> Result<()> {
+    let manifest = paths::root().join("tests/fuzz/Cargo.toml");
+    let mut format = cargo();
+    format.args(["fmt", "--check", "--manifest-path"]).arg(&manifest);
+    run(&mut format, "checking the formatting of the fuzz targets")?;
+    if !can_build() {
+        println!("skipped: clippy for the fuzz targets: libFuzzer needs a C++ compiler");
+        return Ok(());
+    }
+    let mut check = cargo();
+    check.args(["clippy", "--locked", "--manifest-path"]).arg(&manifest);
+    check.args(["--", "-Dwarnings"]).env("CARGO_TARGET_DIR", paths::target());
+    check.env_remove("JUMPGATE_BPF_OBJECT").env_remove("JUMPGATE_BPF_PROBE_OBJECT");
+    run(&mut check, "checking the fuzz targets")
+}
+
+/// Whether there is a C++ compiler, which libFuzzer is built with.
+fn can_build() -> bool {
+    ["c++", "g++", "clang++"].into_iter().any(|compiler| which(compiler).is_some())
 }
 
 /// The fuzz targets: each has a folder of kept inputs.

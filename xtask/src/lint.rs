@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::bpf::{self, Variant};
 use crate::command::{cargo, run};
+use crate::fuzz;
 use crate::setup;
 use crate::test::ALL_STORES;
 
@@ -16,6 +17,7 @@ pub fn lint() -> Result<()> {
         "checking the formatting (`cargo fmt` mends it)",
     )?;
     host()?;
+    fuzz::lint()?;
     Variant::ALL.into_iter().try_for_each(bpf)?;
     documentation()
 }

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         Task::Build { release } => build::build(build::Profile::from_release(release)).map(drop),
         Task::Run { release, args } => run::run(build::Profile::from_release(release), &args),
         Task::Demo { args } => demo::demo(&args),
-        Task::Test { suite, full } => test::test(suite, full),
+        Task::Test { suite, full } => test::test(suite, full, test::Skipping::Allowed),
         Task::Bench { args } => bench::bench(&args),
         Task::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
         Task::Lint => lint::lint(),
