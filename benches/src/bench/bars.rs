@@ -3,7 +3,7 @@
 use crate::measure::Figures;
 
 /// The most that a figure may be, in its own unit.
-const BARS: [(&str, f64); 11] = [
+const BARS: [(&str, f64); 13] = [
     ("steer_local_hot_ns", 35.0),
     ("steer_local_64k_ns", 60.0),
     ("forward_over_base_hot_ns", 40.0),
