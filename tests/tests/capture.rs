@@ -3,11 +3,11 @@
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dataplane_ebpf::capture::{CAPTURED_HEADER, RING};
+use dataplane_ebpf::capture::{CAPTURED_HEADER, CAPTURED_MAX, RING};
 use dataplane_ebpf::dissect::native::{HEADER, Header, TYPE_DATA};
 use dataplane_user::api::{Client as Api, Request};
 use dataplane_user::neighbours::Interfaces;
@@ -18,13 +18,14 @@ use jumpgate_tests::inbox::Inbox;
 use jumpgate_tests::ip::Batch;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
-use jumpgate_tests::topology::Cluster;
+use jumpgate_tests::topology::{Builder, Cluster};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pcap_file::DataLink;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::Value;
 
 const PORT: u16 = 7000;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,11 +53,15 @@ struct Packet {
 
 impl Site {
     fn new() -> Result<Self> {
-        Self::with_uplinks(1)
+        Self::in_network(&Cluster::builder())
     }
 
     fn with_uplinks(uplinks: u8) -> Result<Self> {
-        let cluster = Cluster::builder().nodes(1).uplinks(uplinks).build()?;
+        Self::in_network(&Cluster::builder().uplinks(uplinks))
+    }
+
+    fn in_network(network: &Builder) -> Result<Self> {
+        let cluster = network.clone().nodes(1).build()?;
         let service = Service::native("game", cluster.vip(Family::V4), PORT);
         let service = Service { binding: Some("enforce"), ..service };
         let node = &cluster.nodes()[0];
@@ -288,6 +293,42 @@ fn a_capture_ends_after_so_many_packets_or_seconds() -> Result<()> {
     site.deliver(0, &payload)?;
     ensure!(finish(child)?.starts_with("1 packets"));
     ensure!(read(&file)?.len() == 1 && site.program()? == before);
+    Ok(())
+}
+
+#[test]
+fn what_was_captured_is_explained_as_far_as_it_is_whole() -> Result<()> {
+    require_root!();
+    let site = Site::in_network(&Cluster::builder().node_mtu(3000).client_mtu(3000))?;
+    let file = site.file("some.pcapng");
+    let child = site.capture(&file, &["--count", "4"])?;
+    // More than is captured of it, and no more than the application reads.
+    let long = site.payload(0, 2010, 1)?;
+    site.deliver(0, &site.payload(0, 20, 2)?)?;
+    site.deliver(0, &long)?;
+    site.send(1, &site.payload(0, 20, 3)?)?;
+    site.deliver(0, &site.payload(0, 20, 4)?)?;
+    ensure!(finish(child)?.starts_with("4 packets"));
+
+    let explain = |arguments: &[&str]| -> Result<Output> {
+        let mut command = Command::new(binary()?);
+        command.args(["explain", "--socket"]).arg(site.daemon.socket());
+        Ok(command.arg("--pcap").arg(&file).args(arguments).output()?)
+    };
+    let output = explain(&["--json"])?;
+    let error = String::from_utf8(output.stderr)?;
+    let cut = format!(
+        "packet 2 is not explained: the capture kept {CAPTURED_MAX} of its {} bytes",
+        HEADERS + long.len()
+    );
+    ensure!(output.status.success() && error.contains(&cut), "{error}");
+    let explained: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    let verdicts: Vec<_> = explained.iter().map(|one| one["verdict"].as_str()).collect();
+    ensure!(verdicts == ["local", "transport-old", "local"].map(Some), "{explained:?}");
+    let text = String::from_utf8(explain(&[])?.stdout)?;
+    for (number, is_there) in [(1, true), (2, false), (3, true), (4, true)] {
+        ensure!(text.contains(&format!("packet {number} ")) == is_there, "{text}");
+    }
     Ok(())
 }
 

@@ -16,6 +16,13 @@ use std::{fs, path::Path};
 /// How many packets one request holds.
 const PACKETS: usize = 32;
 
+/// A packet in a capture file.
+struct Packet {
+    frame: Vec<u8>,
+    /// Its length when it was captured, in bytes.
+    length: usize,
+}
+
 /// What to explain.
 pub struct What<'a> {
     /// A frame in hexadecimal.
@@ -34,32 +41,39 @@ pub fn explain(
     json: bool,
 ) -> Result<()> {
     let explanations = match what {
-        What { session: Some(session), .. } => client.explain_session(session, interface)?,
+        What { session: Some(session), .. } => {
+            numbered(client.explain_session(session, interface)?)
+        }
         What { packet: Some(packet), .. } => {
             let digits: String =
                 packet.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
-            client.explain(vec![digits], interface)?
+            numbered(client.explain(vec![digits], interface)?)
         }
         What { pcap: Some(file), .. } => {
-            let packets = read(file)?;
+            let (numbers, frames): (Vec<_>, Vec<_>) = read(file)?.into_iter().unzip();
             let mut all = Vec::new();
-            for packets in packets.chunks(PACKETS) {
-                all.extend(client.explain(packets.to_vec(), interface.clone())?);
+            for frames in frames.chunks(PACKETS) {
+                all.extend(client.explain(frames.to_vec(), interface.clone())?);
             }
-            all
+            numbers.into_iter().zip(all).collect()
         }
         _ => bail!("name a packet in hexadecimal, a file with --pcap, or a session with --session"),
     };
     if json {
+        let explanations: Vec<_> = explanations.into_iter().map(|(_, one)| one).collect();
         return say!("{}", serde_json::to_string_pretty(&explanations)?);
     }
-    for (number, explanation) in explanations.iter().enumerate() {
-        if number > 0 {
+    for (place, (number, explanation)) in explanations.iter().enumerate() {
+        if place > 0 {
             say!()?;
         }
-        show(number + 1, explanation)?;
+        show(*number, explanation)?;
     }
     Ok(())
+}
+
+fn numbered(explanations: Vec<Explanation>) -> Vec<(usize, Explanation)> {
+    (1..).zip(explanations).collect()
 }
 
 fn show(number: usize, explanation: &Explanation) -> Result<()> {
@@ -93,37 +107,56 @@ fn show(number: usize, explanation: &Explanation) -> Result<()> {
     print(&rows)
 }
 
-/// The frames in a capture file, in hexadecimal.
-fn read(file: &Path) -> Result<Vec<String>> {
+/// The frames in a capture file, in hexadecimal, and their numbers there. What it holds no more than the
+/// start of is left out, as the program would take it for malformed, and said.
+fn read(file: &Path) -> Result<Vec<(usize, String)>> {
     let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     let is_pcapng = bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]);
     let packets = if is_pcapng { read_pcapng(&bytes) } else { read_pcap(&bytes) };
     let packets = packets.with_context(|| format!("reading packets from {}", file.display()))?;
     ensure!(!packets.is_empty(), "{} holds no packet", file.display());
-    Ok(packets
-        .iter()
-        .map(|packet| packet.iter().map(|byte| format!("{byte:02x}")).collect())
-        .collect())
+    let mut whole = Vec::new();
+    for (number, Packet { frame, length }) in (1..).zip(packets) {
+        if frame.len() < length {
+            let kept = frame.len();
+            eprintln!(
+                "jumpgate: packet {number} is not explained: the capture kept {kept} of its {length} \
+                 bytes"
+            );
+        } else {
+            whole.push((number, frame.iter().map(|byte| format!("{byte:02x}")).collect()));
+        }
+    }
+    ensure!(!whole.is_empty(), "{} holds no packet as a whole", file.display());
+    Ok(whole)
 }
 
-fn read_pcap(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+fn read_pcap(bytes: &[u8]) -> Result<Vec<Packet>> {
     let mut reader = PcapReader::new(bytes)?;
     only_ethernet(reader.header().datalink)?;
     let mut packets = Vec::new();
     while let Some(packet) = reader.next_packet() {
-        packets.push(packet?.data.into_owned());
+        let packet = packet?;
+        let length = packet.orig_len as usize;
+        packets.push(Packet { frame: packet.data.into_owned(), length });
     }
     Ok(packets)
 }
 
-fn read_pcapng(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+fn read_pcapng(bytes: &[u8]) -> Result<Vec<Packet>> {
     let mut reader = PcapNgReader::new(bytes)?;
     let mut packets = Vec::new();
     while let Some(block) = reader.next_block() {
         match block? {
             Block::InterfaceDescription(interface) => only_ethernet(interface.linktype)?,
-            Block::EnhancedPacket(packet) => packets.push(packet.data.into_owned()),
-            Block::SimplePacket(packet) => packets.push(packet.data.into_owned()),
+            Block::EnhancedPacket(packet) => packets.push(Packet {
+                frame: packet.data.into_owned(),
+                length: packet.original_len as usize,
+            }),
+            Block::SimplePacket(packet) => packets.push(Packet {
+                frame: packet.data.into_owned(),
+                length: packet.original_len as usize,
+            }),
             _ => {}
         }
     }
