@@ -5,9 +5,9 @@
 //! ([`audit`]), and the placement of slots on nodes ([`placement`]).
 //!
 //! The protocols are state machines without clock, I/O or randomness: until when a node may act as owner
-//! ([`lease`]); what became of a write ([`pending`]); how a session moves to another node ([`transfer`]),
-//! and what becomes of it if its owner is lost ([`takeover`]); and how a client attaches again: the
-//! messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]).
+//! ([`lease`]); what became of a write ([`pending`]); how a session moves to another node ([`transfer`]), and
+//! all of a node's do ([`drain`]); what becomes of it if its owner is lost ([`takeover`]); and how a client
+//! attaches again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]).
 //!
 //! The daemon does not use them yet.
 
@@ -17,6 +17,7 @@ mod bytes;
 pub mod clauses {}
 pub mod client;
 pub mod control;
+pub mod drain;
 mod epoch;
 pub mod lease;
 pub mod model;
