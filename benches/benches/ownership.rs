@@ -5,6 +5,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use ownership::{
     Epoch, NodeIndex, SessionId,
+    audit::{Event, Head},
     client::{Memory, Next, Tracker},
     control::Message,
     model::{
@@ -47,6 +48,14 @@ fn decisions(criterion: &mut Criterion) {
     assert!(decide(&record, &reattach, &context).commit().is_some());
     criterion.bench_function("decide/reattach", |bencher| {
         bencher.iter(|| decide(black_box(&record), black_box(&reattach), black_box(&context)));
+    });
+    // With the event's bytes and the link of its chain, as every commit needs them.
+    criterion.bench_function("decide/reattach_and_chain", |bencher| {
+        bencher.iter(|| {
+            let decision = decide(black_box(&record), black_box(&reattach), black_box(&context));
+            let commit = decision.commit().expect("asserted above");
+            (black_box(Head::START).then(&Event::StateChange(*commit.event()).to_bytes()), commit)
+        });
     });
     assert!(decide(&record, &Input::Resume, &context).commit().is_none());
     criterion.bench_function("decide/refused", |bencher| {

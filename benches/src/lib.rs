@@ -1,4 +1,5 @@
-//! Packets and numbered sessions that the benchmarks share.
+//! What the benchmarks share: figures, packets and numbered sessions.
 
+pub mod figure;
 pub mod packet;
 pub mod session;

@@ -1,6 +1,6 @@
 //! What the figures are held against.
 
-use crate::measure::Figures;
+use jumpgate_benches::figure::Figures;
 
 /// The most that a figure may be, in its own unit.
 const BARS: [(&str, f64); 13] = [

@@ -1,16 +1,13 @@
 //! How long a grace period takes while every CPU is busy with packets and threads.
 
-use crate::{
-    measure::Figure,
-    node::{Node, Sessions},
-};
+use crate::node::{Node, Sessions};
 use anyhow::Result;
 use aya::programs::{TestRun, TestRunOptions};
 use dataplane_user::{
     config::online_cpus,
     dataplane::grace::{Method, grace_period},
 };
-use jumpgate_benches::{packet::native_frame, session::session};
+use jumpgate_benches::{figure::Figure, packet::native_frame, session::session};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,

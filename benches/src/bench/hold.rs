@@ -1,7 +1,7 @@
 //! What it costs to hold a packet, over delivering it by the same look-up.
 
 use crate::{
-    measure::{Figure, Figures, Rounds, run},
+    measure::{Rounds, run},
     node::{EPOCH, Node, Sessions},
 };
 use anyhow::{Context, Result};
@@ -9,7 +9,11 @@ use dataplane_ebpf::{
     table::{Entry, Place},
     verdict::Verdict,
 };
-use jumpgate_benches::{packet::native_frame, session::session};
+use jumpgate_benches::{
+    figure::{Figure, Figures},
+    packet::native_frame,
+    session::session,
+};
 
 /// UDP payloads behind the native header, in bytes, and how many packets of it the ring holds.
 const CASES: [(usize, u32, &str); 2] =

@@ -15,10 +15,11 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use dataplane_user::dataplane::object::Object;
 use jumpgate_benches::{
+    figure::{Figure, Figures},
     packet::{VIP, native_frame, reply, udp_frame},
     session::session,
 };
-use measure::{Figure, Figures, Rounds};
+use measure::Rounds;
 use node::{Node, Sessions};
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! A node whose tables are filled for one benchmark.
 
 use crate::{
-    measure::{Figure, Rounds, run},
+    measure::{Rounds, run},
     protocols::{Case, services},
 };
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use dataplane_user::dataplane::{
     Dataplane, LoadOptions, object::Object, services::rows, sessions::InsertError, wire_address,
 };
 use jumpgate_benches::{
+    figure::Figure,
     packet::CLIENT,
     session::{SEED, key},
 };
