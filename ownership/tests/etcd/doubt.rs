@@ -5,6 +5,7 @@ use crate::{
     conformance::world::{LOST, World, changed, id, next, transport},
     fixture::{FRESH, cluster, config, open, own_network},
     network::Network,
+    this_test,
 };
 use ownership::{
     model::Input,
@@ -83,7 +84,7 @@ async fn eventually<T, A: Future<Output = Option<T>>>(ask: impl Fn() -> A) -> T 
 /// and the write then took effect."
 #[tokio::test]
 async fn a_write_that_a_read_does_not_show_may_take_effect_afterwards() {
-    let Some(network) = own_network() else { return };
+    let Some(network) = own_network(this_test!()) else { return };
     let Some(scene) = Scene::new(network).await else { return };
     let born = scene.world.born(1).await;
     let attach = next(&born, scene.world.one);
@@ -101,7 +102,7 @@ async fn a_write_that_a_read_does_not_show_may_take_effect_afterwards() {
 
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_is_seen_to_be_done() {
-    let Some(network) = own_network() else { return };
+    let Some(network) = own_network(this_test!()) else { return };
     let Some(scene) = Scene::new(network).await else { return };
     let born = scene.world.born(1).await;
     let attach = next(&born, scene.world.one);
@@ -115,7 +116,7 @@ async fn a_write_whose_answer_is_lost_is_seen_to_be_done() {
 
 #[tokio::test]
 async fn a_rival_that_has_won_keeps_a_late_write_out() {
-    let Some(network) = own_network() else { return };
+    let Some(network) = own_network(this_test!()) else { return };
     let Some(scene) = Scene::new(network).await else { return };
     let born = scene.world.born(1).await;
     let attach =

@@ -10,6 +10,7 @@ use ownership::store::{
 };
 use std::{
     io::Write,
+    process::Command,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -35,13 +36,46 @@ pub fn cluster(members: usize, options: Options) -> Option<Cluster> {
     Some(Cluster::start(programs, members, options))
 }
 
-/// A network of the calling thread's own; `None`, said on stderr, without root.
-pub fn own_network() -> Option<Network> {
-    let network = Network::own();
-    if network.is_none() {
-        say("skipped: cutting connections needs root");
+/// A network of the calling thread's own.
+///
+/// Whoever is not root may still be it in a user namespace, which takes a process of its own: then the
+/// test has been run there, and `None` says that nothing is left to do here.
+///
+/// # Panics
+///
+/// If the test failed there; if there is no such namespace in CI.
+pub fn own_network(test: &str) -> Option<Network> {
+    if let Some(network) = Network::own() {
+        return Some(network);
     }
-    network
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user"]);
+    let may = unshare.arg("true").status().is_ok_and(|status| status.success());
+    if !may {
+        let why = "this takes root, or user namespaces";
+        assert!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip it");
+        say(&format!("skipped: {why}"));
+        return None;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user"]).arg(std::env::current_exe().expect("this program"));
+    let output = unshare.args(["--exact", test]).output().expect("the test");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{test}, as root in a namespace: {said}");
+    None
+}
+
+/// The test that calls this, as its harness calls it.
+#[macro_export]
+macro_rules! this_test {
+    () => {{
+        fn here() {}
+        let path = std::any::type_name_of_val(&here);
+        let path = path.strip_suffix("::here").unwrap_or(path);
+        let path = path.strip_suffix("::{{closure}}").unwrap_or(path);
+        // Without the crate.
+        path.split_once("::").map_or(path, |(_, path)| path)
+    }};
 }
 
 /// Says something about the running test, which its harness would show only if the test failed.

@@ -83,6 +83,18 @@ async fn a_store_that_is_behind_what_was_seen_is_refused() {
 }
 
 #[tokio::test]
+async fn a_store_of_another_schema_is_refused() {
+    let Some(cluster) = shared() else { return };
+    let config = config(cluster.urls());
+    let mut client = Client::connect(cluster.urls(), None).await.unwrap();
+    for row in [&[2, 0, 0, 0, 0, 0, 0, 0, 1][..], b"?"] {
+        client.put(format!("{}0", config.prefix), row, None).await.unwrap();
+        let error = refused(&config, FRESH).await;
+        assert!(matches!(error, OpenError::Unavailable(Fault::Corrupt)), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_user_needs_the_password_and_a_role() {
     let Some(cluster) = cluster(1, Options::default()) else { return };
     let config = alone(&cluster);

@@ -7,6 +7,7 @@ use crate::{
     fixture::{cluster, config, open, own_network},
     load::{Load, SESSIONS},
     network::Network,
+    this_test,
 };
 use ownership::store::{Sessions, etcd::EtcdConfig};
 use std::{sync::Arc, time::Duration};
@@ -83,8 +84,8 @@ async fn members_that_are_killed_lose_nothing() {
 }
 
 /// A cluster in namespaces, and a runtime whose threads are in the one that clients are in.
-fn in_namespaces() -> Option<(Network, Cluster, Runtime)> {
-    let network = own_network()?;
+fn in_namespaces(test: &str) -> Option<(Network, Cluster, Runtime)> {
+    let network = own_network(test)?;
     let cluster = cluster(3, Options { network: Some(network), ..Options::default() })?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     Some((network, cluster, runtime))
@@ -93,7 +94,7 @@ fn in_namespaces() -> Option<(Network, Cluster, Runtime)> {
 /// A member that reaches no other one, and that clients still reach.
 #[test]
 fn members_that_are_cut_off_lose_nothing() {
-    let Some((network, cluster, runtime)) = in_namespaces() else { return };
+    let Some((network, cluster, runtime)) = in_namespaces(this_test!()) else { return };
     runtime.block_on(under_load(cluster, async |_, at| {
         network.isolate(at);
         sleep(FAULT).await;
@@ -104,7 +105,7 @@ fn members_that_are_cut_off_lose_nothing() {
 /// A member that hears the others, and that they do not hear.
 #[test]
 fn members_that_are_not_heard_lose_nothing() {
-    let Some((network, cluster, runtime)) = in_namespaces() else { return };
+    let Some((network, cluster, runtime)) = in_namespaces(this_test!()) else { return };
     runtime.block_on(under_load(cluster, async |_, at| {
         network.mute(at);
         sleep(FAULT).await;
@@ -115,7 +116,7 @@ fn members_that_are_not_heard_lose_nothing() {
 /// Requests arrive, answers do not: such writes are done, and nobody is told.
 #[test]
 fn answers_that_are_lost_lose_nothing() {
-    let Some((network, cluster, runtime)) = in_namespaces() else { return };
+    let Some((network, cluster, runtime)) = in_namespaces(this_test!()) else { return };
     runtime.block_on(under_load(cluster, async |_, at| {
         network.drop_answers(at);
         sleep(FAULT).await;

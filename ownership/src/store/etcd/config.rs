@@ -1,5 +1,5 @@
 use super::connection::Dialer;
-use crate::store::{BadRow, Fault, OlderStore};
+use crate::store::{Fault, OlderStore};
 use std::{fmt, time::Duration};
 use thiserror::Error;
 
@@ -102,9 +102,6 @@ pub enum OpenError {
     /// The store was restored from a backup, or is another one.
     #[error("opening etcd: {0}")]
     Older(#[from] OlderStore),
-    /// What stands there has no meaning, or is of another version of the schema.
-    #[error("opening etcd: {0}; is the prefix right?")]
-    Corrupt(#[from] BadRow),
     /// It did not answer, or not with what was asked.
     #[error("opening etcd: {0}")]
     Unavailable(#[from] Fault),

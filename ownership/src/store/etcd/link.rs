@@ -142,7 +142,7 @@ impl Link {
         let asked = standing.asks()?;
         let connection = dialer.dial(at, self.keeps_alive).await?;
         let answer = connection.first(keys.of(&Key::Generation)).await?;
-        let generation = generation(&answer).map_err(|_| Fault::Corrupt)?;
+        let generation = generation(&answer)?;
         standing
             .stands(asked, generation.unwrap_or(Generation(0)), answer.header())
             .map_err(|_| Fault::Older)?;
@@ -150,13 +150,11 @@ impl Link {
     }
 }
 
-/// The generation that was read, if there is one.
-pub(super) fn generation(answer: &GetResponse) -> Result<Option<Generation>, crate::store::BadRow> {
-    match answer.kvs().first() {
-        None => Ok(None),
-        Some(found) => match Row::from_bytes(&Key::Generation, found.value())? {
-            Row::Generation(generation) => Ok(Some(generation)),
-            _ => Ok(None),
-        },
+/// The generation that was read, if there is one. One of another schema is none of ours.
+pub(super) fn generation(answer: &GetResponse) -> Result<Option<Generation>, Fault> {
+    let Some(found) = answer.kvs().first() else { return Ok(None) };
+    match Row::from_bytes(&Key::Generation, found.value()) {
+        Ok(Row::Generation(generation)) => Ok(Some(generation)),
+        Ok(_) | Err(_) => Err(Fault::Corrupt),
     }
 }

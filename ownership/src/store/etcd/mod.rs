@@ -5,7 +5,7 @@
 //! committed together go in as few of etcd's as its limits allow, with one audit row for all; if one of
 //! them is Lost, etcd's answer tells which, and the others go again without it. Nothing else is
 //! sent twice, unless it provably was not taken: an etcd client that tries again by itself could do a
-//! write twice.
+//! write twice. What is in doubt about one request is in doubt for all that went with it.
 //!
 //! # When etcd does not do as it should
 //!
