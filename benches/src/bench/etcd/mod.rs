@@ -9,10 +9,13 @@ mod cluster;
 mod network;
 mod raw;
 
-use crate::measure::{self, Figure, Figures};
+use crate::measure;
 use anyhow::{Context as _, Result};
 use cluster::{Cluster, Options, Programs};
-use jumpgate_benches::session::session;
+use jumpgate_benches::{
+    figure::{Figure, Figures},
+    session::session,
+};
 use ownership::{
     NodeIndex, Placement, Revision, SessionId,
     model::{Context, Input, OperationId, Policy, Time, birth, decide},
