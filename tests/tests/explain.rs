@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output};
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -199,7 +200,7 @@ fn sessions_that_are_held_or_elsewhere_are_explained() -> Result<()> {
     ensure!(there["goes"] == "to node b through eth0" && there["slot_previous"].is_null());
 
     // It is held although its application does not answer the marker; that is what the error is.
-    let unquiet = api.hold(&[scene.session.clone()], Duration::from_millis(100));
+    let unquiet = api.hold(slice::from_ref(&scene.session), Duration::from_millis(100));
     let frame = hex(&scene.packet(&scene.id).frame());
     let [held] = &scene.explain(0, &[&frame])?[..] else { anyhow::bail!("one packet") };
     ensure!(

@@ -203,7 +203,7 @@ fn what_was_held_comes_out_no_faster_than_its_pace() -> Result<()> {
     let flow = scene.load()?;
     wait_for(&flow, 30)?;
     let sent = flow.stop()? * SESSIONS as u64;
-    let is_held = || scene.keepers[0].totals().waiting as u64 == sent;
+    let is_held = || scene.keepers[0].totals().waiting == sent;
     ensure!(probe::until(PATIENCE, is_held), "{:?} of {sent}", scene.keepers[0].totals());
     let released = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
     // Nothing arrives meanwhile, and no more than 5 ms are made up for.
