@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     SessionId,
-    control::{Answer, Ask, Cookie, Credentials, Message, Request, Snapshot},
+    control::{Answer, Ask, Cookie, Credentials, KeyName, Message, Request, Snapshot},
     model::{Accepted, Nonce, Reason},
 };
 
@@ -37,6 +37,8 @@ pub struct Tracker {
     unanswered: u32,
     /// Whether it tries its newest keys, not those that it knows to be in force.
     tries_newest: bool,
+    /// Whether the owner has refused keys for being newer than those that are in force.
+    is_ahead: bool,
     end: Option<End>,
 }
 
@@ -79,6 +81,7 @@ impl Tracker {
             prompts: PROMPTS,
             unanswered: 0,
             tries_newest: false,
+            is_ahead: false,
             end: None,
         }
     }
@@ -106,7 +109,9 @@ impl Tracker {
     /// The generation of the keys that it lacks to go on, if it lacks them.
     pub fn needs_key(&self) -> Option<u32> {
         let generation = self.memory.key_generation;
-        self.keys.in_force(generation).is_none().then_some(generation)
+        let is_right = |name: KeyName| name.generation == generation || !self.is_ahead;
+        let held = self.keys.in_force(generation).filter(|held| is_right(held.name()));
+        held.is_none().then_some(generation)
     }
 
     /// Takes keys of another generation, or of another cluster secret. It holds those of two
@@ -270,6 +275,8 @@ impl Tracker {
         }
         if let Some(snapshot) = snapshot {
             self.learn(sent, &snapshot)?;
+            self.is_ahead = reason == Some(Reason::KeyGeneration)
+                && sent.key.generation > self.memory.key_generation;
         }
         // What failed for want of knowledge is asked again with it; what policy refused has to wait.
         let now = self.is_news() && reason.is_some_and(is_of_outdated_knowledge);
@@ -288,7 +295,7 @@ impl Tracker {
             Ok(Advance::Lower) => return Err(Dropped::Lower),
             Ok(Advance::Same) => {}
             Ok(Advance::Forward) => {
-                self.bound = None;
+                (self.bound, self.is_ahead) = (None, false);
                 self.prompts = PROMPTS;
                 self.requests.forget_before(self.memory.key_generation);
             }

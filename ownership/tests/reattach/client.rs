@@ -304,6 +304,32 @@ fn a_client_without_the_keys_in_force_says_so_and_goes_on_when_it_has_them() {
 }
 
 #[test]
+fn a_client_that_has_only_older_and_newer_keys_than_those_in_force_says_so() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client();
+    cluster.apply(Input::RotateKey).unwrap();
+    // The keys that were rotated to have not come, and those of a rotation have that is still to be made.
+    client.give(cluster.secrets.current().credentials(session(), 2));
+    let message = client.moved().unwrap();
+    cluster.exchange(&mut client, message, address(1));
+    let message = client.retry().unwrap();
+    assert_eq!(asked(&message).key.generation, 2, "there may have been another rotation");
+    let refused = cluster.serve(&message, address(1)).unwrap();
+    assert_eq!(client.receive(refused.message()), Ok(Next::KeyNeeded(1)));
+    assert_eq!(client.needs_key(), Some(1));
+    client.give(cluster.secrets.current().credentials(session(), 1));
+    let message = client.retry().unwrap();
+    assert_eq!((asked(&message).key.generation, client.needs_key()), (1, None));
+    cluster.exchange(&mut client, message, address(1));
+    assert_eq!(client.status(), Status::Attached);
+    cluster.apply(Input::RotateKey).unwrap();
+    cluster.pass(1_000);
+    let message = client.moved().unwrap();
+    cluster.exchange(&mut client, message, address(2));
+    assert_eq!((client.status(), client.memory().key_generation), (Status::Attached, 2));
+}
+
+#[test]
 fn keys_of_a_new_cluster_secret_are_tried_when_nobody_answers() {
     let mut cluster = Cluster::new();
     let mut client = cluster.client();
