@@ -25,7 +25,7 @@ use std::{fmt::Debug, hash::Hash, ops::Deref};
 use thiserror::Error;
 
 /// A write that replaces one version of a session by the next.
-pub trait Succession: Clone {
+pub trait Succession: Clone + PartialEq {
     /// The row that tells what became of it.
     type Row: Clone + Debug + Eq + Hash;
 
@@ -111,6 +111,8 @@ pub struct Pending<W> {
     rival: Option<W>,
     /// Whether an earlier sending of the rival may still arrive.
     is_rival_in_doubt: bool,
+    /// Whether no sending of the write will be done from here on.
+    is_void: bool,
     due: Due,
 }
 
@@ -128,7 +130,7 @@ pub enum Due {
 impl<W: Succession> Pending<W> {
     /// A write that is to be sent.
     pub fn new(write: W) -> Self {
-        Self { write, rival: None, is_rival_in_doubt: false, due: Due::Send }
+        Self { write, rival: None, is_rival_in_doubt: false, is_void: false, due: Due::Send }
     }
 
     /// What is due.
@@ -141,7 +143,7 @@ impl<W: Succession> Pending<W> {
         &self.write
     }
 
-    /// The rival to be sent: the one that was sent before and is in doubt itself, or else the given one.
+    /// The rival to be sent: the one that was sent before and may still be done, or else the given one.
     pub fn rival(&mut self, rival: impl FnOnce() -> W) -> &W {
         self.rival.get_or_insert_with(rival)
     }
@@ -163,6 +165,13 @@ impl<W: Succession> Pending<W> {
             (Outcome::Unknown, rival) => {
                 self.is_rival_in_doubt |= is_rival;
                 self.rival = rival;
+                self.look()
+            }
+            // The placement is past what the rival compares: no sending of it will ever be done. The write
+            // itself may be its own rival, as a birth is, which has no other.
+            (Outcome::Lost(Mismatch::Placement), Some(rival)) => {
+                self.is_rival_in_doubt = false;
+                self.is_void |= rival == self.write;
                 self.look()
             }
             // What the rival lost to may be the write that is in doubt, or an earlier sending of its own.
@@ -189,6 +198,7 @@ impl<W: Succession> Pending<W> {
             return Progress::Done(self.done(done));
         }
         match self.write.fate(stands) {
+            Fate::Open if self.is_void => Progress::NotDone(NotDone::Lost(Mismatch::Placement)),
             Fate::Won | Fate::Open => {
                 self.due = Due::Rival;
                 Progress::Pending(self)

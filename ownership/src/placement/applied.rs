@@ -77,8 +77,9 @@ impl Applied {
     /// Whether this node may say of an id in a slot that there is no such session: nobody else may have one
     /// there.
     ///
-    /// It must have read the slot's off-home rows since it applied the placement, and its lease must be open:
-    /// whoever may not act as an owner has no sessions, and knows nothing of what others have.
+    /// It must have read the slot's off-home rows since it applied the placement, and the inbox of this node
+    /// since it was asked: a session that was handed here may not have been taken in yet. And its lease must
+    /// be open: whoever may not act as an owner has no sessions, and knows nothing of what others have.
     pub fn may_deny(&self, slot: u16) -> bool {
         let is_moving = self.placement.slots()[usize::from(slot)].previous.is_some();
         self.may_mint(slot) && !is_moving
