@@ -4,7 +4,7 @@ use ownership::{
     Epoch, NodeIndex, Placement,
     lease::{BootTime, LeaseTimes, Taker},
     model::{FenceProof, OperationId, Owner, Time},
-    placement::{Applied, Barrier, Census, Member, PlanError, SlotOwner},
+    placement::{Applied, Barrier, Census, Member, PlanError, SLOTS, SlotOwner},
     store::{
         Attempt, BadWrite, DirectoryWrite, FenceRow, HeartbeatRow, Identity, Incarnation, Key,
         Mismatch, Outcome, PlacementRow, Row, Span, Tables,
@@ -283,22 +283,49 @@ fn proof(directory: &Directory, number: u16) -> FenceProof {
 }
 
 #[test]
-fn a_lost_owner_is_replaced_and_the_previous_one_kept() {
+fn a_lost_owner_is_replaced_and_remembered() {
     let mut directory = Directory::of(3);
     let moving = Placement::all_to(node(1)).next(&[member(2)]).unwrap();
     assert!(matches!(moving.next(&[member(3)]), Err(PlanError::StillMoving(_))));
     directory.end(2);
     let proof = proof(&directory, 2);
     let members = [1, 2, 3].map(member);
-    let over = moving.failed_over(&members[1..], proof).unwrap();
-    assert_eq!(over.slots()[7], slot(3, Some(1)), "sessions may still be at node 1");
-    let back = moving.failed_over(&members[..1], proof).unwrap();
-    assert_eq!(back.slots()[7], slot(1, Some(2)), "it goes back");
+    let drained = Member { weight: 0, ..member(1) };
+    for previous in [member(1), drained] {
+        let back = moving.failed_over(&[previous, member(3)], proof).unwrap();
+        assert_eq!(back.slots()[7], slot(1, Some(2)), "sessions may be at node 1 and at node 2");
+    }
+    let stays = moving.failed_over(&members[1..], proof).unwrap();
+    assert_eq!(stays.slots()[7], slot(2, Some(1)), "a third owner would forget one of them");
     let settled = Placement::all_to(node(2)).failed_over(&members[2..], proof).unwrap();
     assert_eq!(settled.slots()[7], slot(3, Some(2)), "where its sessions wait for it");
     let others = Placement::all_to(node(1)).failed_over(&members[2..], proof).unwrap();
     assert_eq!(others.slots()[7], slot(1, None), "only what must move does");
     assert_eq!(moving.failed_over(&[member(2)], proof), Err(PlanError::NoMembers));
+}
+
+#[test]
+fn slots_whose_owners_both_before_and_after_are_lost_are_counted_and_wait() {
+    let mut directory = Directory::of(3);
+    let moving = Placement::all_to(node(1)).next(&[member(2)]).unwrap();
+    let stranded = |placement: &Placement, lost: &[u16]| {
+        placement.stranded(|it| lost.iter().any(|number| node(*number) == it))
+    };
+    assert_eq!([&[1][..], &[2], &[1, 3]].map(|lost| stranded(&moving, lost)), [0, 0, 0]);
+    assert_eq!(stranded(&moving, &[1, 2]), SLOTS);
+    directory.end(2);
+    directory.end(1);
+    let lost = proof(&directory, 2);
+    let waiting = moving.failed_over(&[member(3)], lost).unwrap();
+    assert_eq!(waiting.slots(), moving.slots());
+    // Node 1 is back.
+    let back = waiting.failed_over(&[member(1), member(3)], lost).unwrap();
+    assert_eq!((back.slots()[7], stranded(&back, &[2])), (slot(1, Some(2)), 0));
+    // Or nothing is left there.
+    directory.applied(3, &waiting);
+    let emptied = directory.barrier(&waiting).unwrap().emptied(node(1), 0).unwrap();
+    let over = waiting.cleared(emptied).unwrap().failed_over(&[member(3)], lost).unwrap();
+    assert_eq!((over.slots()[7], stranded(&over, &[1, 2])), (slot(3, Some(2)), 0));
 }
 
 #[test]
@@ -312,7 +339,7 @@ fn a_lost_owner_that_is_back_keeps_its_slots() {
     let before = directory.placement().unwrap();
     let live = directory.fence(2);
     let fenced = directory.end(2);
-    let over = moving.failed_over(&[member(3)], proof(&directory, 2)).unwrap();
+    let over = moving.failed_over(&[member(1)], proof(&directory, 2)).unwrap();
     let write = |lost| {
         let (write, _) = DirectoryWrite::place(Some(&before), &over, attempt).unwrap();
         write.while_fenced(lost)

@@ -9,8 +9,9 @@
 //!          | no session is left at A --^  | every node knows: A is safe to stop
 //! ```
 //!
-//! One move at a time: while `previous` is set, a slot can only go back, or fail over from an owner that is
-//! lost, which keeps `previous`.
+//! One move at a time: while `previous` is set, a slot can only go back, be it because its owner is lost.
+//! Sessions may be at both, and there is no room for a third. If both are lost, the slot waits for one of
+//! them ([`Placement::stranded`]).
 
 mod applied;
 mod census;
@@ -171,8 +172,10 @@ impl Placement {
     }
 
     /// The placement after the loss of a node that is proven to be fenced: its slots go to the other
-    /// members, and slots that were moving keep their previous owner, where sessions may still be. A slot
-    /// that goes back to its previous owner has the lost one in its place.
+    /// members, and have it as their previous owner, since sessions may wait there for its return. Slots that
+    /// were moving to it go back to where they came from, where sessions may be too; if that node is no
+    /// member, not even one of weight 0 as a drained one is, they stay as they are and are
+    /// [stranded](Placement::stranded).
     ///
     /// To be [committed only while it is lost](crate::store::DirectoryWrite::while_fenced): sessions that
     /// it makes after its return would not be found.
@@ -182,15 +185,32 @@ impl Placement {
             members.iter().filter(|member| member.index != lost).cloned().collect();
         let mut next = Self::plan(&others, self.revision.next()?)?;
         for (new, old) in next.slots.iter_mut().zip(&self.slots) {
-            *new = match old {
-                SlotOwner { owner, previous } if *owner == Some(lost) => {
-                    let kept = previous.filter(|previous| new.owner != Some(*previous));
-                    SlotOwner { owner: new.owner, previous: kept.or(Some(lost)) }
+            let is_member = |node: &NodeIndex| others.iter().any(|member| member.index == *node);
+            *new = match *old {
+                SlotOwner { owner, previous: None } if owner == Some(lost) => {
+                    SlotOwner { owner: new.owner, previous: Some(lost) }
+                }
+                SlotOwner { owner, previous: Some(back) }
+                    if owner == Some(lost) && is_member(&back) =>
+                {
+                    SlotOwner { owner: Some(back), previous: Some(lost) }
                 }
                 SlotOwner { .. } => *old,
             };
         }
         Ok(next)
+    }
+
+    /// How many slots nobody serves, since they were moving between two nodes and both are lost: to be told to
+    /// the operator.
+    ///
+    /// They wait for either to return. If no session is left at the previous owner, because others have ended
+    /// them or have taken them over, the move is complete ([`Placement::cleared`]), and the slots can fail over
+    /// like any.
+    pub fn stranded(&self, is_lost: impl Fn(NodeIndex) -> bool) -> usize {
+        let is_lost = |node: Option<NodeIndex>| node.is_some_and(&is_lost);
+        let is_stranded = |slot: &&SlotOwner| is_lost(slot.owner) && is_lost(slot.previous);
+        self.slots.iter().filter(is_stranded).count()
     }
 
     /// The placement once the moves away from a node are complete.
