@@ -3,7 +3,6 @@
 pub mod af_xdp;
 pub mod api;
 mod checksum;
-pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;

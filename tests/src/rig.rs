@@ -126,17 +126,11 @@ impl Rig {
         self.dataplane.memory.local_row().arm(fence, deadline.as_nanos() as u64);
     }
 
-    /// Starts to keep held packets, and sends so many of them in a second.
-    pub fn keep(
-        &mut self,
-        cluster: &Cluster,
-        node: &Node,
-        bounds: Bounds,
-        pace: u32,
-    ) -> Result<Keeper> {
+    /// Starts to keep held packets.
+    pub fn keep(&mut self, cluster: &Cluster, node: &Node, bounds: Bounds) -> Result<Keeper> {
         let options = hold::Options {
             bounds,
-            pace,
+            pace: 50_000,
             underlay: cluster.underlay_address(node),
             services: vec![self.service.clone()],
         };

@@ -13,13 +13,11 @@ mod limits;
 mod protocol;
 mod schema;
 mod sections;
-mod store;
 #[cfg(test)]
 mod tests;
 
 pub use cpus::online as online_cpus;
 pub use error::{ConfigError, Problem};
-pub use store::{EtcdStore, Store, Tls};
 
 use crate::dataplane::{attach::Mode, services};
 use document::Document;
@@ -76,8 +74,6 @@ pub struct Config {
     pub pins: Pins,
     /// `[state]`
     pub state: State,
-    /// `[store]`
-    pub store: Store,
 }
 
 /// `[cluster]`: what all nodes must agree on.

@@ -1,0 +1,80 @@
+//! Where what decides a move is sent, and what is done once it is decided: the strategies' difference.
+
+use super::Node;
+use ownership::{
+    pending::Pending,
+    store::{
+        BadWrite, Directory, DirectoryWrite, Fault, Outcome, SessionWrite, Sessions, StoredSession,
+        TransferRow, TransferWrite,
+    },
+    transfer::{Decided, Deciding, GivenUp, HandedOff, Inherited},
+};
+
+/// What is left to do of a decision in *sticky*: the copy into the node's own store, and then to forget it, if
+/// that is safe.
+pub type Copy = (Pending<SessionWrite>, Option<DirectoryWrite>);
+
+/// A strategy.
+pub trait Carried: Deciding + 'static {
+    async fn send(node: &Node, write: Self) -> Outcome;
+
+    /// The row that tells what became of a session that was frozen so.
+    async fn look(node: &Node, frozen: &StoredSession) -> Result<Option<Self::Row>, Fault>;
+
+    /// What an earlier process of the node has decided, if that can be seen.
+    fn earlier(inherited: &Inherited, row: Option<Self::Row>) -> Option<Decided<Self>>;
+
+    fn copy_of_hand_off(handed_off: &HandedOff<Self>) -> Option<Result<Copy, BadWrite>>;
+
+    fn copy_of_abort(given_up: &GivenUp<Self>) -> Option<Result<Copy, BadWrite>>;
+}
+
+impl Carried for SessionWrite {
+    async fn send(node: &Node, write: Self) -> Outcome {
+        node.send(write).await
+    }
+
+    async fn look(node: &Node, frozen: &StoredSession) -> Result<Option<StoredSession>, Fault> {
+        node.sessions.get(frozen.record.id()).await
+    }
+
+    fn earlier(_: &Inherited, _: Option<StoredSession>) -> Option<Decided<Self>> {
+        // The session's own row has it.
+        None
+    }
+
+    fn copy_of_hand_off(_: &HandedOff<Self>) -> Option<Result<Copy, BadWrite>> {
+        None
+    }
+
+    fn copy_of_abort(_: &GivenUp<Self>) -> Option<Result<Copy, BadWrite>> {
+        None
+    }
+}
+
+impl Carried for TransferWrite {
+    async fn send(node: &Node, write: Self) -> Outcome {
+        let call = node.sim.history.borrow_mut().decision(node.sim.now(), &write);
+        let outcomes = node.directory.decide(vec![write]).await;
+        let outcome = outcomes.first().copied().unwrap_or(Outcome::Unknown);
+        node.sim.history.borrow_mut().answered(node.sim.now(), call, outcome);
+        node.sim.tell("outcome of a decision", (node.machine.place, outcome));
+        outcome
+    }
+
+    async fn look(node: &Node, frozen: &StoredSession) -> Result<Option<TransferRow>, Fault> {
+        node.directory.transfer(frozen.record.id(), frozen.record.version()).await
+    }
+
+    fn earlier(inherited: &Inherited, row: Option<TransferRow>) -> Option<Decided<Self>> {
+        row.map(|row| inherited.decided(&row))
+    }
+
+    fn copy_of_hand_off(handed_off: &HandedOff<Self>) -> Option<Result<Copy, BadWrite>> {
+        Some(handed_off.copy().map(|copy| (copy, handed_off.forget())))
+    }
+
+    fn copy_of_abort(given_up: &GivenUp<Self>) -> Option<Result<Copy, BadWrite>> {
+        Some(given_up.copy().map(|copy| (copy, given_up.forget())))
+    }
+}
