@@ -24,8 +24,10 @@
 //! - An operator's fence ([`DirectoryWrite::fence`](crate::store::DirectoryWrite::fence)) revokes at
 //!   once what a node may write; the proof still takes a whole wait.
 //!
-//! Clocks that stop with a virtual machine are beyond this: what its packets say of the owner's epoch and
-//! version is what catches it then.
+//! Two things are beyond this. Clocks that stop with a virtual machine: what its packets say of the owner's
+//! epoch and version is what catches it then. And a clone that has a copy of its node's own store (*sticky*):
+//! it never acts while its node may, but afterwards it goes on from what the copy holds, and what the node has
+//! written since is lost. Never start a node on an older copy of its store.
 
 mod boot_time;
 mod holder;

@@ -96,9 +96,12 @@ pub fn placement(strategy: Strategy, budget: Budget) -> Config {
 }
 
 /// A clone of a node is started beside it.
-pub fn clone(budget: Budget) -> Config {
-    let reaches = &[Reached::TakenOver, Reached::Returned];
-    Config { reaches, ..config("clone", &CLONED, Strategy::Shared, budget) }
+pub fn clone(strategy: Strategy, budget: Budget) -> Config {
+    let (name, reaches): (_, &[Reached]) = match strategy {
+        Strategy::Shared => ("clone, shared", &[Reached::TakenOver, Reached::Returned]),
+        Strategy::Sticky => ("clone, sticky", &[Reached::Returned]),
+    };
+    Config { reaches, ..config(name, &CLONED, strategy, budget) }
 }
 
 /// A client that changes its address while its session moves.

@@ -1,15 +1,18 @@
-//! Larger models, with `JUMPGATE_FULL` set.
+//! Larger models, explored one at a time with `JUMPGATE_FULL` set.
 
 use crate::{
     config::{Budget, Config},
     configurations::{NOTHING, client, clone, lease, placement, restore, transfer},
-    explore::holds,
+    explore::{Search, holds},
 };
 use ownership::takeover::{
     OnLoss,
     Strategy::{Shared, Sticky},
 };
-use std::{env, fs, num::NonZero, thread};
+use std::{
+    env, fs,
+    sync::{Mutex, PoisonError},
+};
 
 /// How many states they have together, at least.
 const ALL: usize = 10_000_000;
@@ -17,46 +20,183 @@ const ALL: usize = 10_000_000;
 /// How much memory one may take, in KiB.
 const MEMORY: u64 = 8 << 20;
 
-fn models() -> Vec<Config> {
-    let moves = Budget { doubts: 2, crashes: 2, reboots: 1, ends: 1, moves: 2, ..NOTHING };
-    let slots = Budget { moves: 1, births: 1, plans: 2, ..NOTHING };
-    let requests = Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING };
-    let leases = |budget| lease(Shared, OnLoss::TakeOver, budget);
-    vec![
-        leases(Budget { ticks: 5, doubts: 1, crashes: 1, ..NOTHING }),
-        // Long enough for what the clocks differ in to matter.
-        Config { lease: 6, ..leases(Budget { ticks: 10, crashes: 1, ..NOTHING }) },
-        transfer(Shared, moves),
-        transfer(Sticky, moves),
-        placement(Shared, slots),
-        placement(Sticky, slots),
-        clone(Budget { ticks: 4, doubts: 1, changes: 1, ..NOTHING }),
-        client(Shared, requests),
-        client(Sticky, requests),
-        restore(Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING }),
-    ]
-}
+const MODELS: [fn() -> Config; 14] = [
+    leases,
+    long_leases,
+    leases_that_deny,
+    leases_that_end_sessions,
+    sticky_leases,
+    shared_transfers,
+    sticky_transfers,
+    shared_placements,
+    sticky_placements,
+    clones,
+    sticky_clones,
+    shared_clients,
+    sticky_clients,
+    restores,
+];
 
-#[test]
-fn larger_models_hold() {
+/// Held by the one that is explored.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn explore(config: Config) {
     if env::var_os("JUMPGATE_FULL").is_none() {
         return;
     }
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut states = 0;
-    for config in models() {
-        let name = config.name;
-        states += holds(config, threads);
-        let peak = peak();
-        println!("{name}: {peak} KiB at most so far");
-        assert!(peak <= MEMORY, "{name}: {peak} KiB");
-    }
-    assert!(states >= ALL, "{states}");
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // From here on, says proc_pid_clear_refs(5).
+    fs::write("/proc/self/clear_refs", "5").expect("one's own");
+    let name = config.name;
+    holds(config, Search::Depth);
+    let peak = peak();
+    println!("{name}: {} MiB", peak >> 10);
+    assert!(peak <= MEMORY, "{name}: {peak} KiB");
 }
 
-/// The most memory that this process ever had, in KiB.
+/// The most memory that this process had, in KiB.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is there");
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+#[test]
+fn they_are_ten_million_states() {
+    let states: usize = MODELS.iter().map(|model| model().least).sum();
+    assert!(states >= ALL, "{states}");
+}
+
+fn leases() -> Config {
+    let budget = Budget { ticks: 5, doubts: 1, crashes: 1, ..NOTHING };
+    Config { least: 6_500_000, ..lease(Shared, OnLoss::TakeOver, budget) }
+}
+
+#[test]
+fn leases_run_out() {
+    explore(leases());
+}
+
+fn long_leases() -> Config {
+    let leases = lease(Shared, OnLoss::TakeOver, Budget { ticks: 10, crashes: 1, ..NOTHING });
+    Config { lease: 6, least: 400_000, ..leases }
+}
+
+#[test]
+fn clocks_differ() {
+    explore(long_leases());
+}
+
+fn leases_that_deny() -> Config {
+    let budget = Budget { ticks: 6, doubts: 1, ..NOTHING };
+    Config { least: 1_300_000, ..lease(Shared, OnLoss::Deny, budget) }
+}
+
+#[test]
+fn sessions_wait_for_a_lost_node() {
+    explore(leases_that_deny());
+}
+
+fn leases_that_end_sessions() -> Config {
+    let budget = Budget { ticks: 4, doubts: 1, reboots: 1, ..NOTHING };
+    Config { least: 2_300_000, ..lease(Shared, OnLoss::Terminate, budget) }
+}
+
+#[test]
+fn sessions_end_with_a_lost_node() {
+    explore(leases_that_end_sessions());
+}
+
+fn sticky_leases() -> Config {
+    let budget = Budget { ticks: 4, doubts: 1, crashes: 1, reboots: 1, ..NOTHING };
+    Config { least: 1_500_000, ..lease(Sticky, OnLoss::Deny, budget) }
+}
+
+#[test]
+fn sticky_sessions_wait_for_a_lost_node() {
+    explore(sticky_leases());
+}
+
+fn shared_transfers() -> Config {
+    let budget = Budget { doubts: 2, crashes: 1, reboots: 1, ends: 1, moves: 2, ..NOTHING };
+    transfer(Shared, budget)
+}
+
+#[test]
+fn sessions_in_the_shared_store_move() {
+    explore(shared_transfers());
+}
+
+fn sticky_transfers() -> Config {
+    let budget = Budget { doubts: 2, crashes: 1, reboots: 1, ends: 1, moves: 2, ..NOTHING };
+    transfer(Sticky, budget)
+}
+
+#[test]
+fn sticky_sessions_move() {
+    explore(sticky_transfers());
+}
+
+fn shared_placements() -> Config {
+    placement(Shared, Budget { moves: 1, births: 1, plans: 2, ..NOTHING })
+}
+
+#[test]
+fn slots_move() {
+    explore(shared_placements());
+}
+
+fn sticky_placements() -> Config {
+    placement(Sticky, Budget { moves: 1, births: 1, plans: 2, ..NOTHING })
+}
+
+#[test]
+fn slots_of_sticky_sessions_move() {
+    explore(sticky_placements());
+}
+
+fn clones() -> Config {
+    clone(Shared, Budget { ticks: 4, doubts: 1, changes: 1, ..NOTHING })
+}
+
+#[test]
+fn a_clone_runs() {
+    explore(clones());
+}
+
+fn sticky_clones() -> Config {
+    let budget = Budget { ticks: 4, doubts: 1, changes: 1, moves: 1, ..NOTHING };
+    Config { least: 140_000, ..clone(Sticky, budget) }
+}
+
+#[test]
+fn a_clone_of_a_sticky_node_runs() {
+    explore(sticky_clones());
+}
+
+fn shared_clients() -> Config {
+    client(Shared, Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING })
+}
+
+#[test]
+fn clients_move() {
+    explore(shared_clients());
+}
+
+fn sticky_clients() -> Config {
+    client(Sticky, Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING })
+}
+
+#[test]
+fn clients_of_sticky_sessions_move() {
+    explore(sticky_clients());
+}
+
+fn restores() -> Config {
+    restore(Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING })
+}
+
+#[test]
+fn a_store_goes_back_in_time() {
+    explore(restores());
 }

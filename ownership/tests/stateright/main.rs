@@ -41,8 +41,8 @@
 //!
 //! - All 65,536 slots are alike; there is one session, or two where one is made on the way.
 //! - Time limits of sessions: it is always the same time of day. So are rates and cooldowns.
-//! - A node's own store (*sticky*) always answers, and is never restored or cloned: what it does with a crash is shown
-//!   in `tests/redb`.
+//! - A node's own store (*sticky*) always answers, is never restored, and is not cloned with its node, which
+//!   [`ownership::lease`] says nothing helps against. What a crash does to it is shown in `tests/redb`.
 //! - What an application's context, marker and hold ring do: a session is LOCAL, HOLD or REDIRECT at once.
 //! - The cookie exchange, which depends on nothing that is explored, and forged messages: `tests/reattach`.
 //! - Backups are older than what every node has seen. What `store recover` does to the rest is not in this crate.

@@ -3,7 +3,7 @@
 use crate::{
     config::{Budget, Config, Mistake},
     configurations::{NOTHING, client, clone, lease, placement, restore, transfer},
-    explore::explore,
+    explore::{Search, explore},
 };
 use ownership::takeover::{
     OnLoss,
@@ -24,7 +24,7 @@ fn breaks(mistake: Mistake, broken: &str, model: Config) {
 }
 
 fn finds(broken: &str, model: Config) {
-    let wrong = explore(Config { reaches: &[], sample: u64::MAX, ..model }, 1).wrong;
+    let wrong = explore(Config { reaches: &[], sample: u64::MAX, ..model }, Search::Breadth).wrong;
     assert!(wrong.iter().any(|(property, _)| *property == broken), "{wrong:#?}");
 }
 
@@ -42,7 +42,7 @@ fn a_commit_that_compares_no_epoch_is_found() {
 
 #[test]
 fn a_commit_that_compares_no_incarnation_is_found() {
-    let model = clone(Budget { ticks: 4, doubts: 1, ..NOTHING });
+    let model = clone(Shared, Budget { ticks: 4, doubts: 1, ..NOTHING });
     breaks(Mistake::NoIncarnationCompare, ONE_OWNER, model);
 }
 

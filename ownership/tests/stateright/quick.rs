@@ -3,7 +3,7 @@
 use crate::{
     config::{Budget, Config},
     configurations::{NOTHING, client, clone, lease, placement, restore, transfer},
-    explore::holds,
+    explore::{Search, holds},
     properties::Reached,
 };
 use ownership::takeover::{
@@ -20,7 +20,7 @@ const SLOTS: Budget = Budget { moves: 1, births: 1, plans: 1, ..NOTHING };
 
 const REQUESTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, requests: 1, ..NOTHING };
 
-const MODELS: [fn() -> Config; 13] = [
+const MODELS: [fn() -> Config; 14] = [
     leases,
     long_leases,
     leases_that_deny,
@@ -31,6 +31,7 @@ const MODELS: [fn() -> Config; 13] = [
     shared_placements,
     sticky_placements,
     clones,
+    sticky_clones,
     shared_clients,
     sticky_clients,
     restores,
@@ -49,7 +50,7 @@ fn leases() -> Config {
 
 #[test]
 fn no_session_has_two_owners_while_leases_run_out() {
-    holds(leases(), 1);
+    holds(leases(), Search::Breadth);
 }
 
 fn long_leases() -> Config {
@@ -60,7 +61,7 @@ fn long_leases() -> Config {
 
 #[test]
 fn no_session_has_two_owners_if_clocks_differ_by_no_more_than_the_margin() {
-    holds(long_leases(), 1);
+    holds(long_leases(), Search::Breadth);
 }
 
 fn leases_that_deny() -> Config {
@@ -70,7 +71,7 @@ fn leases_that_deny() -> Config {
 
 #[test]
 fn sessions_of_a_lost_node_wait_for_it() {
-    holds(leases_that_deny(), 1);
+    holds(leases_that_deny(), Search::Breadth);
 }
 
 fn leases_that_end_sessions() -> Config {
@@ -80,7 +81,7 @@ fn leases_that_end_sessions() -> Config {
 
 #[test]
 fn sessions_of_a_lost_node_end() {
-    holds(leases_that_end_sessions(), 1);
+    holds(leases_that_end_sessions(), Search::Breadth);
 }
 
 fn sticky_leases() -> Config {
@@ -90,7 +91,7 @@ fn sticky_leases() -> Config {
 
 #[test]
 fn sticky_sessions_of_a_lost_node_wait_for_it() {
-    holds(sticky_leases(), 1);
+    holds(sticky_leases(), Search::Breadth);
 }
 
 fn shared_transfers() -> Config {
@@ -99,7 +100,7 @@ fn shared_transfers() -> Config {
 
 #[test]
 fn a_session_in_the_shared_store_moves_once_or_not_at_all() {
-    holds(shared_transfers(), 1);
+    holds(shared_transfers(), Search::Breadth);
 }
 
 fn sticky_transfers() -> Config {
@@ -109,7 +110,7 @@ fn sticky_transfers() -> Config {
 
 #[test]
 fn a_sticky_session_moves_once_or_not_at_all() {
-    holds(sticky_transfers(), 1);
+    holds(sticky_transfers(), Search::Breadth);
 }
 
 fn shared_placements() -> Config {
@@ -118,7 +119,7 @@ fn shared_placements() -> Config {
 
 #[test]
 fn sessions_in_the_shared_store_are_found_while_slots_move() {
-    holds(shared_placements(), 1);
+    holds(shared_placements(), Search::Breadth);
 }
 
 fn sticky_placements() -> Config {
@@ -127,16 +128,26 @@ fn sticky_placements() -> Config {
 
 #[test]
 fn sticky_sessions_are_found_while_slots_move() {
-    holds(sticky_placements(), 1);
+    holds(sticky_placements(), Search::Breadth);
 }
 
 fn clones() -> Config {
-    Config { least: 100_000, ..clone(Budget { ticks: 3, doubts: 1, ..NOTHING }) }
+    Config { least: 100_000, ..clone(Shared, Budget { ticks: 3, doubts: 1, ..NOTHING }) }
 }
 
 #[test]
 fn a_clone_takes_nothing_from_its_node_while_that_may_act() {
-    holds(clones(), 1);
+    holds(clones(), Search::Breadth);
+}
+
+fn sticky_clones() -> Config {
+    let budget = Budget { ticks: 4, doubts: 1, moves: 1, ..NOTHING };
+    Config { least: 60_000, ..clone(Sticky, budget) }
+}
+
+#[test]
+fn a_clone_without_its_nodes_store_takes_nothing_from_it() {
+    holds(sticky_clones(), Search::Breadth);
 }
 
 fn shared_clients() -> Config {
@@ -145,7 +156,7 @@ fn shared_clients() -> Config {
 
 #[test]
 fn a_client_gets_through_while_its_session_moves() {
-    holds(shared_clients(), 1);
+    holds(shared_clients(), Search::Breadth);
 }
 
 fn sticky_clients() -> Config {
@@ -154,7 +165,7 @@ fn sticky_clients() -> Config {
 
 #[test]
 fn a_client_gets_through_while_its_sticky_session_moves() {
-    holds(sticky_clients(), 1);
+    holds(sticky_clients(), Search::Breadth);
 }
 
 fn restores() -> Config {
@@ -163,5 +174,5 @@ fn restores() -> Config {
 
 #[test]
 fn a_store_that_went_back_in_time_is_refused() {
-    holds(restores(), 1);
+    holds(restores(), Search::Breadth);
 }
