@@ -211,6 +211,16 @@ impl<W: Way> Driver<'_, W> {
         self.node.kernel.deadline = deadline;
     }
 
+    /// Deletes a row of the directory that is of no use any more. Whether that is done or not matters to
+    /// nobody, unless it is because the epoch is over; gives whether that goes on.
+    pub fn tidies(&mut self, write: DirectoryWrite) -> bool {
+        let is_over = self.send(write, Delivery::Whole) == Outcome::Fenced;
+        if is_over {
+            self.over();
+        }
+        !is_over
+    }
+
     /// Somebody said that the epoch is over.
     pub fn over(&mut self) {
         if let Phase::Running(holder, _) = &mut self.process().phase {

@@ -4,6 +4,7 @@ use crate::{
     config::{Budget, Config},
     configurations::{NOTHING, client, clone, lease, placement, restore, transfer},
     explore::{Search, holds},
+    properties::Reached,
 };
 use ownership::takeover::{
     OnLoss,
@@ -20,7 +21,13 @@ const ALL: usize = 10_000_000;
 /// How much memory one may take, in KiB.
 const MEMORY: u64 = 8 << 20;
 
-const MODELS: [fn() -> Config; 14] = [
+const MOVES: Budget = Budget { doubts: 2, reboots: 1, ends: 1, moves: 2, aborts: 1, ..NOTHING };
+
+const SLOTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, births: 1, plans: 1, ..NOTHING };
+
+const REQUESTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING };
+
+const MODELS: [fn() -> Config; 15] = [
     leases,
     long_leases,
     leases_that_deny,
@@ -30,6 +37,7 @@ const MODELS: [fn() -> Config; 14] = [
     sticky_transfers,
     shared_placements,
     sticky_placements,
+    slots_that_move_twice,
     clones,
     sticky_clones,
     shared_clients,
@@ -118,8 +126,7 @@ fn sticky_sessions_wait_for_a_lost_node() {
 }
 
 fn shared_transfers() -> Config {
-    let budget = Budget { doubts: 2, crashes: 1, reboots: 1, ends: 1, moves: 2, ..NOTHING };
-    transfer(Shared, budget)
+    transfer(Shared, Budget { crashes: 1, ..MOVES })
 }
 
 #[test]
@@ -128,8 +135,7 @@ fn sessions_in_the_shared_store_move() {
 }
 
 fn sticky_transfers() -> Config {
-    let budget = Budget { doubts: 2, crashes: 1, reboots: 1, ends: 1, moves: 2, ..NOTHING };
-    transfer(Sticky, budget)
+    transfer(Sticky, Budget { crashes: 2, ..MOVES })
 }
 
 #[test]
@@ -138,7 +144,7 @@ fn sticky_sessions_move() {
 }
 
 fn shared_placements() -> Config {
-    placement(Shared, Budget { moves: 1, births: 1, plans: 2, ..NOTHING })
+    placement(Shared, SLOTS)
 }
 
 #[test]
@@ -147,12 +153,22 @@ fn slots_move() {
 }
 
 fn sticky_placements() -> Config {
-    placement(Sticky, Budget { moves: 1, births: 1, plans: 2, ..NOTHING })
+    placement(Sticky, SLOTS)
 }
 
 #[test]
 fn slots_of_sticky_sessions_move() {
     explore(sticky_placements());
+}
+
+fn slots_that_move_twice() -> Config {
+    let slots = placement(Shared, Budget { doubts: 1, births: 1, plans: 2, ..NOTHING });
+    Config { reaches: &[Reached::Born], ..slots }
+}
+
+#[test]
+fn slots_move_on_or_back() {
+    explore(slots_that_move_twice());
 }
 
 fn clones() -> Config {
@@ -175,7 +191,7 @@ fn a_clone_of_a_sticky_node_runs() {
 }
 
 fn shared_clients() -> Config {
-    client(Shared, Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING })
+    client(Shared, REQUESTS)
 }
 
 #[test]
@@ -184,7 +200,7 @@ fn clients_move() {
 }
 
 fn sticky_clients() -> Config {
-    client(Sticky, Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING })
+    client(Sticky, Budget { repeats: 1, ..REQUESTS })
 }
 
 #[test]
@@ -193,7 +209,7 @@ fn clients_of_sticky_sessions_move() {
 }
 
 fn restores() -> Config {
-    restore(Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING })
+    restore(Budget { ticks: 4, crashes: 1, changes: 3, moves: 1, restores: 1, ..NOTHING })
 }
 
 #[test]

@@ -114,8 +114,8 @@ impl<W: Way> Driver<'_, W> {
         if let Work::Copies(copies) = self.take(session) {
             let (copy, forget, then) = *copies;
             assert!(self.send_own(copy).is_won(), "nobody else writes there");
-            if let Some(forget) = forget {
-                let _it_may_stay = self.send(forget, Delivery::Whole);
+            if forget.is_some_and(|forget| !self.tidies(forget)) {
+                return;
             }
             match then {
                 Work::Serves(row, _) => {
@@ -145,7 +145,9 @@ impl<W: Way> Driver<'_, W> {
             if let Some(copy) = arrived.copy(before.as_ref()) {
                 assert!(self.send_own(copy.write().clone()).is_won(), "nobody else writes there");
             }
-            let _it_may_stay = self.send(arrived.take(), Delivery::Whole);
+            if !self.tidies(arrived.take()) {
+                return;
+            }
             let row = self.world.own[self.at].session(id(session)).copied();
             match row {
                 Some(row) if arrived.is_owned() => {

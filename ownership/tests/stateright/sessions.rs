@@ -46,8 +46,10 @@ impl<W: Way> Driver<'_, W> {
         if let Some(row) = row.filter(|row| row.record.owner() == me.owner) {
             return self.found(session, row, me);
         }
-        if let Some(row) = row.filter(|row| row.record.owner().node == me.owner.node) {
-            self.settle_earlier(session, row, me);
+        if let Some(row) = row.filter(|row| row.record.owner().node == me.owner.node)
+            && !self.settle_earlier(session, row, me)
+        {
+            return;
         }
         let redirect = self.sight().elsewhere(session);
         let (entry, work) = match redirect {
@@ -76,17 +78,17 @@ impl<W: Way> Driver<'_, W> {
     }
 
     /// *Sticky*: a session that was frozen in an earlier epoch of this node. That one decides nothing any
-    /// more, so what stands of its decision is all of it.
-    fn settle_earlier(&mut self, session: usize, row: StoredSession, me: Identity) {
+    /// more, so what stands of its decision is all of it. Gives whether this epoch goes on.
+    fn settle_earlier(&mut self, session: usize, row: StoredSession, me: Identity) -> bool {
         let is_frozen = matches!(row.record.hold(), Hold::Frozen { .. });
         let frozen = row.record.version();
         let transfer = self.world.directory.tables().get(&Key::Transfer(id(session), frozen));
         if let Some(Row::Transfer(decided)) = transfer.filter(|_| is_frozen).cloned() {
             let copy = SessionWrite::settle(Some(&row), &decided, me).expect("its own row");
             assert!(self.send_own(copy).is_won(), "nobody else writes there");
-            let _it_may_stay =
-                self.send(DirectoryWrite::forget_transfer(&decided, me), Delivery::Whole);
+            return self.tidies(DirectoryWrite::forget_transfer(&decided, me));
         }
+        true
     }
 
     /// A session is made.
