@@ -174,7 +174,16 @@ impl<'t> Writing<'t> {
         transaction: &Transaction,
         acting: &mut Option<Identity>,
     ) -> Result<Outcome, StorageError> {
-        for condition in transaction.conditions() {
+        let (mut conditions, mut writes) = (transaction.conditions(), transaction.writes());
+        // Nearly all replace one session, which is then looked up once.
+        let mut replaced = None;
+        if let [others @ .., last @ Condition::Is(Row::Session(before))] = conditions
+            && let [Write::Put(Row::Session(after)), rest @ ..] = writes
+            && before.record.id() == after.record.id()
+        {
+            (conditions, writes, replaced) = (others, rest, Some((before, after, last)));
+        }
+        for condition in conditions {
             let acts = match condition {
                 Condition::Acting(identity) => Some(*identity),
                 _ => None,
@@ -188,7 +197,12 @@ impl<'t> Writing<'t> {
             }
             *acting = acts.or(*acting);
         }
-        for write in transaction.writes() {
+        if let Some((before, after, last)) = replaced
+            && !self.replace(before, after)?
+        {
+            return Ok(last.otherwise());
+        }
+        for write in writes {
             if let Write::Put(Row::Fence(_)) | Write::Delete(Key::Fence(_)) = write {
                 *acting = None;
             }
@@ -198,6 +212,28 @@ impl<'t> Writing<'t> {
             }
         }
         Ok(Outcome::Won)
+    }
+
+    /// Puts a session where this one stands; whether it stands there.
+    fn replace(
+        &mut self,
+        before: &StoredSession,
+        after: &StoredSession,
+    ) -> Result<bool, StorageError> {
+        let Some(mut row) = self.sessions.get_mut(&before.record.id().bytes())? else {
+            return Ok(false);
+        };
+        let stands = *row.value() == before.to_bytes();
+        if stands {
+            row.insert(&after.to_bytes())?;
+        }
+        Ok(stands)
+    }
+
+    /// Puts a row of the log, given by its bytes.
+    pub(super) fn put_audit(&mut self, key: AuditKey, row: &[u8]) -> Result<(), StorageError> {
+        self.audit.insert(&number(key), row)?;
+        Ok(())
     }
 
     /// Puts a row where it belongs.

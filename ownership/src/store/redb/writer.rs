@@ -1,10 +1,7 @@
 //! The one thread that writes: it gathers what waits and commits it together.
 
 use super::{Shared, journal::Journal, tables::Writing};
-use crate::{
-    audit::Entry,
-    store::{AuditKey, AuditRow, Fault, Outcome, Position, Row, Transaction, Write},
-};
+use crate::store::{AuditKey, AuditRow, Fault, Outcome, Position, Row, Transaction, Write};
 use redb::{Database, StorageError, WriteTransaction};
 use std::{
     sync::Arc,
@@ -57,52 +54,32 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let _latch = LatchOnPanic(&shared);
         while let Some(first) = self.queue.blocking_recv() {
-            let group = self.gather(first);
-            self.commit(group);
+            self.commit(Group::of(first));
         }
     }
 
-    /// What waits, and what comes in a moment if less waits than was answered last: whoever was
-    /// answered is likely to ask again, and a commit of few costs as much as one of many.
-    fn gather(&mut self, first: Request) -> Vec<Request> {
-        let mut size = first.batch.len();
-        let mut group = vec![first];
-        let begun = Instant::now();
-        while size < GROUP {
-            match self.queue.try_recv() {
-                Ok(next) => {
-                    size += next.batch.len();
-                    group.push(next);
-                }
-                Err(_) if size < self.answered && begun.elapsed() < MOMENT => thread::yield_now(),
-                Err(_) => break,
-            }
-        }
-        self.answered = size;
-        group
-    }
-
-    fn commit(&mut self, group: Vec<Request>) {
+    fn commit(&mut self, mut group: Group) {
         let outcomes = if self.shared.is_latched() {
-            all(&group, Outcome::Unavailable(Fault::Latched))
+            group.all(Outcome::Unavailable(Fault::Latched))
         } else {
-            match self.try_commit(&group) {
+            match self.try_commit(&mut group) {
                 Ok(outcomes) => outcomes,
                 Err(failed) => self.fail(&group, failed),
             }
         };
-        for (request, outcomes) in group.into_iter().zip(outcomes) {
+        self.answered = group.size;
+        for (request, outcomes) in group.requests.into_iter().zip(outcomes) {
             // One that does not wait any more learns it from what stands.
             let _ = request.reply.send(outcomes);
         }
     }
 
-    fn try_commit(&mut self, group: &[Request]) -> Result<Vec<Vec<Outcome>>, Failed> {
+    fn try_commit(&mut self, group: &mut Group) -> Result<Vec<Vec<Outcome>>, Failed> {
         let mut transaction = self.database.begin_write()?;
         // Only this survives a crash within a commit and another within the repair.
         transaction.set_two_phase_commit(true);
         transaction.set_quick_repair(true);
-        let mut done = Done { position: self.position, entries: Vec::new(), directory: false };
+        let mut done = Done::since(self.position);
         let outcomes = self.apply(&transaction, group, &mut done)?;
         if done.position == self.position {
             // Nothing was done, and a commit would cost a sync.
@@ -115,16 +92,17 @@ impl Writer {
         Ok(outcomes)
     }
 
+    /// Does what is in a group, and what comes meanwhile.
     fn apply(
-        &self,
+        &mut self,
         transaction: &WriteTransaction,
-        group: &[Request],
+        group: &mut Group,
         done: &mut Done,
     ) -> Result<Vec<Vec<Outcome>>, Failed> {
         let mut tables = Writing::of(transaction)?;
         let mut acting = None;
-        let mut outcomes = Vec::with_capacity(group.len());
-        for request in group {
+        let mut outcomes = Vec::with_capacity(self.answered);
+        while let Some(request) = group.requests.get(outcomes.len()) {
             let one = |transaction| {
                 let outcome = tables.apply(transaction, &mut acting)?;
                 if outcome.is_won() {
@@ -133,49 +111,94 @@ impl Writer {
                 Ok(outcome)
             };
             outcomes.push(request.batch.iter().map(one).collect::<Result<_, StorageError>>()?);
+            if let Some(next) = self.next(group) {
+                group.take(next);
+            }
         }
         if done.position > self.position {
             tables.set_revision(done.position.revision)?;
         }
-        if !done.entries.is_empty() {
+        if !done.audit.is_empty() {
             let Position { generation, revision } = done.position;
             let stream = AuditKey::stream_of(generation, self.numbered_by);
-            let key = AuditKey { stream, number: revision };
-            let entries = std::mem::take(&mut done.entries);
-            tables.put(&Row::Audit(AuditRow { key, entries }))?;
+            tables.put_audit(AuditKey { stream, number: revision }, &done.audit)?;
         }
         Ok(outcomes)
     }
 
+    /// What waits, or comes in a moment if the group is smaller than the last one: whoever was answered
+    /// is likely to ask again, and a commit of few costs as much as one of many.
+    fn next(&mut self, group: &mut Group) -> Option<Request> {
+        while group.size < GROUP {
+            match self.queue.try_recv() {
+                Ok(next) => return Some(next),
+                Err(_) if group.size < self.answered && group.has_a_moment() => thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        None
+    }
+
     /// After an I/O error nothing is known of the file any more until it is opened again.
-    fn fail(&mut self, group: &[Request], failed: Failed) -> Vec<Vec<Outcome>> {
+    fn fail(&mut self, group: &Group, failed: Failed) -> Vec<Vec<Outcome>> {
         self.shared.latch();
         let (error, outcome) = match failed {
             Failed::Before(error) => (error, Outcome::Unavailable(Fault::Latched)),
             // What was Lost to another one of the group is so only if that one was done.
             Failed::Within(error) => (error, Outcome::Unknown),
         };
-        let transactions = group.iter().flat_map(|request| &request.batch);
+        let transactions = group.requests.iter().flat_map(|request| &request.batch);
         self.journal.cut_short(&error, transactions);
-        all(group, outcome)
+        group.all(outcome)
     }
 }
 
-fn all(group: &[Request], outcome: Outcome) -> Vec<Vec<Outcome>> {
-    group.iter().map(|request| vec![outcome; request.batch.len()]).collect()
+/// What is committed together.
+struct Group {
+    requests: Vec<Request>,
+    /// Transactions in them.
+    size: usize,
+    /// Since when nothing more has waited.
+    idle: Option<Instant>,
+}
+
+impl Group {
+    fn of(first: Request) -> Self {
+        Self { size: first.batch.len(), requests: vec![first], idle: None }
+    }
+
+    fn take(&mut self, next: Request) {
+        self.size += next.batch.len();
+        self.requests.push(next);
+    }
+
+    /// Whether it may wait for more.
+    fn has_a_moment(&mut self) -> bool {
+        self.idle.get_or_insert_with(Instant::now).elapsed() < MOMENT
+    }
+
+    /// The same outcome for all.
+    fn all(&self, outcome: Outcome) -> Vec<Vec<Outcome>> {
+        self.requests.iter().map(|request| vec![outcome; request.batch.len()]).collect()
+    }
 }
 
 /// What a group has done so far.
 struct Done {
     position: Position,
-    entries: Vec<Entry>,
+    /// The bytes of the audit row.
+    audit: Vec<u8>,
     directory: bool,
 }
 
 impl Done {
+    fn since(position: Position) -> Self {
+        Self { position, audit: Vec::new(), directory: false }
+    }
+
     fn count(&mut self, transaction: &Transaction) {
         self.position.revision += 1;
-        self.entries.extend_from_slice(transaction.entries());
+        AuditRow::extend(&mut self.audit, transaction.entries());
         self.directory |= transaction.concerns_directory();
         for write in transaction.writes() {
             if let Write::Put(Row::Generation(generation)) = write {

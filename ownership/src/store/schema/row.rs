@@ -98,6 +98,16 @@ impl Row {
     }
 }
 
+impl AuditRow {
+    /// Puts entries behind the bytes of a row. What several transactions have to tell, one behind the
+    /// other, is the row of all.
+    pub(in crate::store) fn extend(bytes: &mut Vec<u8>, entries: &[Entry]) {
+        let mut out = Out(std::mem::take(bytes));
+        entries.iter().fold(&mut out, |out, entry| out.entry(entry));
+        *bytes = out.0;
+    }
+}
+
 impl StoredSession {
     /// Length of a session's row in bytes.
     pub const LENGTH: usize = 32 + 16 + RECORD_LENGTH;
