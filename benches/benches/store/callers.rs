@@ -59,6 +59,8 @@ impl<'r> Callers<'r> {
         let caller = |random| Caller { sessions: Vec::new(), random };
         let callers = (1..=CALLERS as u64).map(caller).collect();
         let mut callers = Self { runtime, store: Some(Arc::new(store)), by, callers };
+        // Whoever was killed here has left some.
+        callers.trim(&Written::new())?;
         callers.share(callers.all()?);
         Ok(callers)
     }
@@ -106,7 +108,7 @@ impl<'r> Callers<'r> {
             let outcomes = self.runtime.block_on(Sessions::commit(&**self.store(), births.clone()));
             outcomes.into_iter().try_for_each(won)?;
             self.share(births.iter().map(|birth| *birth.after()));
-            self.trim(&HashMap::new())?;
+            self.trim(&Written::new())?;
         }
         Ok(())
     }

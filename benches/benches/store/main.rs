@@ -49,6 +49,9 @@ struct Arguments {
     /// Changes sessions in this file until it is killed.
     #[arg(long, hide = true, value_name = "FILE")]
     victim: Option<PathBuf>,
+    /// Opens this file, reads its sessions, and says how many, in how long, and with how much memory.
+    #[arg(long, hide = true, value_name = "FILE")]
+    restart: Option<PathBuf>,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,6 +70,9 @@ fn main() -> Result<()> {
     if let Some(file) = &arguments.victim {
         return restart::run_until_killed(&runtime, file, cache);
     }
+    if let Some(file) = &arguments.restart {
+        return restart::open_and_read(&runtime, file, cache);
+    }
     let commits = if arguments.quick { 12_800 } else { 51_200 };
     let sizes = if arguments.sessions.is_empty() { &SIZES[..] } else { &arguments.sessions };
     let mut figures = Figures::default();
@@ -74,9 +80,8 @@ fn main() -> Result<()> {
         let folder = tempfile::tempdir_in(&arguments.folder).context("making a folder")?;
         let file = folder.path().join("store");
         measure(&runtime, &file, cache, sessions, commits, &mut figures)?;
-        restart::measure(&runtime, &file, cache, sessions, &mut figures)?;
+        restart::measure(&file, cache, sessions, &mut figures)?;
     }
-    println!("sessions have no index in memory: the cache of pages is all there is");
     if arguments.sessions.is_empty() {
         let missed = bars::missed(&figures);
         missed.iter().for_each(|bar| println!("misses its bar: {bar}"));
@@ -103,10 +108,14 @@ fn measure(
 ) -> Result<()> {
     let mut callers = Callers::of(runtime, open(file, cache)?)?;
     callers.fill(sessions)?;
-    // What redb starts from is what the store starts from, to the byte.
+    // Both sides start from the same bytes, laid out on the disk alike, and none of them in memory.
     callers.close();
-    let other = file.with_extension("raw");
-    fs::copy(file, &other).context("copying the store")?;
+    let (own, other) = (file.with_extension("own"), file.with_extension("raw"));
+    for copy in [&own, &other] {
+        fs::copy(file, copy).context("copying the store")?;
+        restart::forget(copy)?;
+    }
+    fs::rename(own, file).context("putting the copy in its place")?;
     callers.reopen(open(file, cache)?);
     let mut raw = Raw::open(&other, cache.unwrap_or(Options::new(file, callers.node()).cache))?;
     // The first round warms the caches.

@@ -1,15 +1,13 @@
 //! How long it takes until a store that was closed, or whose process was killed, is open again and all
-//! its sessions have been read: from the disk, the kernel's copy of the file having been dropped.
+//! its sessions have been read, and what memory it has then: by a process of its own, from the disk,
+//! the kernel's copy of the file having been dropped.
 
-use crate::{
-    ROUNDS,
-    callers::{Callers, read_all},
-    label, open,
-};
+use crate::{ROUNDS, callers::Callers, label, open};
 use anyhow::{Context, Result};
 use jumpgate_benches::figure::{Figure, Figures};
+use ownership::store::Sessions;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     os::fd::AsRawFd,
     path::Path,
@@ -23,37 +21,81 @@ use tokio::runtime::Runtime;
 const READY: &str = "ready";
 
 pub(crate) fn measure(
-    runtime: &Runtime,
     file: &Path,
     cache: Option<usize>,
     sessions: u32,
     figures: &mut Figures,
 ) -> Result<()> {
-    let (mut clean, mut killed) = (Vec::new(), Vec::new());
+    let (mut clean, mut killed, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        clean.push(restart(runtime, file, cache, sessions)?);
+        let restarted = restart(file, cache, sessions)?;
+        clean.push(restarted.ms);
         kill_one(file, cache)?;
-        killed.push(restart(runtime, file, cache, sessions)?);
+        killed.push(restart(file, cache, sessions)?.ms);
+        memory.push(restarted.bytes / f64::from(sessions));
     }
     let label = label(sessions);
     figures.push(Figure::of(&format!("restart_{label}_clean_ms"), clean));
     figures.push(Figure::of(&format!("restart_{label}_killed_ms"), killed));
+    figures.push(Figure::of(&format!("memory_{label}_bytes_a_session"), memory));
     Ok(())
 }
 
-/// Milliseconds.
-fn restart(runtime: &Runtime, file: &Path, cache: Option<usize>, sessions: u32) -> Result<f64> {
+/// What a process says that has opened a store and read its sessions.
+struct Restarted {
+    ms: f64,
+    /// What its memory has grown by.
+    bytes: f64,
+}
+
+/// Starts a process that opens the store and reads it.
+fn restart(file: &Path, cache: Option<usize>, sessions: u32) -> Result<Restarted> {
     forget(file)?;
-    let begun = Instant::now();
+    let output = again("--restart", file, cache)?.stderr(Stdio::inherit()).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let said: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [found, ms, bytes] = said[..] else { anyhow::bail!("a restart said {said:?}") };
+    anyhow::ensure!(found == f64::from(sessions), "{found} sessions, not {sessions}");
+    Ok(Restarted { ms, bytes })
+}
+
+/// What that process does.
+pub(crate) fn open_and_read(runtime: &Runtime, file: &Path, cache: Option<usize>) -> Result<()> {
+    let (before, begun) = (resident()?, Instant::now());
     let store = open(file, cache)?;
-    let found = read_all(runtime, &store)?.len();
-    let took = begun.elapsed();
-    anyhow::ensure!(found == sessions as usize, "{found} sessions, not {sessions}");
-    Ok(took.as_secs_f64() * 1e3)
+    let (mut found, mut after) = (0, None);
+    loop {
+        let page = runtime.block_on(store.sessions(after, 1000))?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.record.id());
+        found += page.len();
+    }
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    println!("{found} {ms} {}", resident()?.saturating_sub(before));
+    Ok(())
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> Result<u64> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split(' ').nth(1).context("its second field")?.parse()?;
+    // SAFETY: it takes a number and touches nothing.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * u64::try_from(size)?)
+}
+
+/// This program once more, to do something with the file.
+fn again(what: &str, file: &Path, cache: Option<usize>) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(what).arg(file);
+    if let Some(cache) = cache {
+        command.arg("--cache").arg((cache >> 20).to_string());
+    }
+    Ok(command)
 }
 
 /// Has the kernel drop its copy of a file, so that it must be read from the disk.
-fn forget(file: &Path) -> Result<()> {
+pub(crate) fn forget(file: &Path) -> Result<()> {
     let file = File::open(file).context("opening the file")?;
     file.sync_all().context("syncing the file")?;
     // SAFETY: it takes a descriptor, which is open, and numbers.
@@ -68,12 +110,7 @@ fn forget(file: &Path) -> Result<()> {
 
 /// Kills a process amid its commits.
 fn kill_one(file: &Path, cache: Option<usize>) -> Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--victim").arg(file).stdout(Stdio::piped());
-    if let Some(cache) = cache {
-        command.arg("--cache").arg((cache >> 20).to_string());
-    }
-    let mut victim = command.spawn().context("starting a process")?;
+    let mut victim = again("--victim", file, cache)?.stdout(Stdio::piped()).spawn()?;
     let said = BufReader::new(victim.stdout.take().context("its output")?).lines().next();
     // It is in the middle of something.
     thread::sleep(Duration::from_millis(200));
