@@ -3,7 +3,7 @@
 
 use crate::{
     conformance::world::{NOW, World, id, next, operation},
-    fixture::{config, open, shared},
+    fixture::{config, open, patient, shared},
 };
 use ownership::{
     control::{Answer, Ask, Cookie, Credentials, Message, Request},
@@ -97,7 +97,7 @@ impl Node {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_nodes_that_try_one_reattach_one_wins() {
     let Some(cluster) = shared() else { return };
-    let config = config(cluster.urls());
+    let config = patient(config(cluster.urls()));
     let world = World::new(open(&config).await).await;
     let session = world.born(1).await;
     let session = world.won(&next(&session, world.one)).await;

@@ -5,8 +5,8 @@ use crate::{
     network::Network,
 };
 use ownership::store::{
-    Position, Seen,
-    etcd::{Etcd, EtcdConfig},
+    Fault, Position, Seen,
+    etcd::{Etcd, EtcdConfig, OpenError},
 };
 use std::{
     io::Write,
@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 /// Nothing was seen of the store yet.
@@ -102,12 +103,24 @@ pub fn config(urls: impl IntoIterator<Item = String>) -> EtcdConfig {
     EtcdConfig { prefix, ..EtcdConfig::new(urls) }
 }
 
-/// Opens a store that nobody has seen before.
+/// Opens a store that nobody has seen before, however long a busy machine lets the members take.
 pub async fn open(config: &EtcdConfig) -> Etcd {
-    Etcd::open(config, FRESH).await.expect("a store on etcd")
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Etcd::open(config, FRESH).await {
+            Err(OpenError::Unavailable(Fault::Unreachable | Fault::Overloaded))
+                if Instant::now() < until => {}
+            opened => return opened.expect("a store on etcd"),
+        }
+    }
+}
+
+/// For tests that need every answer.
+pub fn patient(config: EtcdConfig) -> EtcdConfig {
+    EtcdConfig { deadline: Duration::from_secs(20), ..config }
 }
 
 /// A new and empty store on the shared cluster.
 pub async fn new_store() -> Option<Etcd> {
-    Some(open(&config(shared()?.urls())).await)
+    Some(open(&patient(config(shared()?.urls()))).await)
 }

@@ -4,7 +4,7 @@
 use crate::{
     cluster::{Cluster, Options},
     conformance::world::{World, id},
-    fixture::{cluster, config, open, own_network},
+    fixture::{cluster, config, open, own_network, patient},
     load::{Load, SESSIONS},
     network::Network,
     this_test,
@@ -30,8 +30,8 @@ const PEACE: Duration = Duration::from_millis(700);
 /// Has sessions changed through every member while one after the other is mistreated, the leader
 /// first.
 async fn under_load(mut cluster: Cluster, fault: impl AsyncFn(&mut Cluster, usize)) {
-    let config = EtcdConfig { deadline: Duration::from_millis(800), ..config(cluster.urls()) };
-    let world = World::new(open(&config).await).await;
+    let config = config(cluster.urls());
+    let world = World::new(open(&patient(config.clone())).await).await;
     let births = (0..SESSIONS).map(|number| world.birth(id(number))).collect();
     assert!(world.store.commit(births).await.into_iter().all(|outcome| outcome.is_won()));
 
@@ -39,7 +39,8 @@ async fn under_load(mut cluster: Cluster, fault: impl AsyncFn(&mut Cluster, usiz
     for at in 0..3 {
         let mut members = cluster.urls();
         members.rotate_left(at);
-        stores.push(Arc::new(open(&EtcdConfig { members, ..config.clone() }).await));
+        let deadline = Duration::from_millis(800);
+        stores.push(Arc::new(open(&EtcdConfig { members, deadline, ..config.clone() }).await));
     }
     let load = Load::start(&stores, 4, world.one);
     for round in 0..rounds() {
