@@ -35,6 +35,11 @@ impl Epoch {
         if self.0 == Self::MAX.0 { Err(EpochsExhausted) } else { Ok(Self(self.0 + 1)) }
     }
 
+    /// The epoch that is so many further.
+    pub const fn skip(self, count: u32) -> Result<Self, EpochsExhausted> {
+        if count > Self::MAX.0 - self.0 { Err(EpochsExhausted) } else { Ok(Self(self.0 + count)) }
+    }
+
     /// The epoch before this one: the last of those that end when this one begins.
     pub const fn previous(self) -> Option<Self> {
         Self::new(self.0 - 1)
@@ -57,6 +62,9 @@ mod tests {
         assert_eq!(Epoch::new(1 << 24), None);
         assert_eq!(Epoch::FIRST.next(), Ok(Epoch(2)));
         assert_eq!(Epoch::MAX.next(), Err(EpochsExhausted));
+        assert_eq!(Epoch::FIRST.skip(Epoch::MAX.0 - 1), Ok(Epoch::MAX));
+        assert_eq!(Epoch(2).skip(Epoch::MAX.0 - 1), Err(EpochsExhausted));
+        assert_eq!(Epoch(2).skip(u32::MAX), Err(EpochsExhausted));
         assert_eq!((Epoch::FIRST.previous(), Epoch(2).previous()), (None, Some(Epoch::FIRST)));
     }
 }

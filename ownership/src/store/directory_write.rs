@@ -318,14 +318,32 @@ impl DirectoryWrite {
         Self(Transaction { writes, ..Transaction::default() })
     }
 
-    /// Begins the next generation of a store. Only for `store recover`, which then ends every epoch
-    /// and every session that is older.
-    pub fn begin_generation(before: Generation, next: Generation) -> Self {
-        Self(Transaction {
-            conditions: vec![Condition::Is(Row::Generation(before))],
-            writes: vec![Write::Put(Row::Generation(next))],
+    /// Begins another generation of a store, and draws so many epochs that nobody is to have: those that
+    /// may have been drawn in what is lost. Only for [`recover`](super::recover).
+    ///
+    /// # Errors
+    ///
+    /// If the generation is no later one, or no epoch is left.
+    pub fn begin_generation(
+        before: Generation,
+        next: Generation,
+        drawn: Option<Epoch>,
+        skipped: u32,
+    ) -> Result<Self, BadWrite> {
+        if next <= before {
+            return Err(BadWrite::OtherVersion);
+        }
+        let last = drawn.map(|drawn| drawn.skip(skipped)).transpose();
+        let last = last.map_err(|_| BadWrite::EpochsExhausted)?;
+        let epochs = last.map(|last| Write::Put(Row::Epochs(last)));
+        Ok(Self(Transaction {
+            conditions: vec![
+                Condition::Is(Row::Generation(before)),
+                replaces(Key::Epochs, drawn.map(Row::Epochs)),
+            ],
+            writes: epochs.into_iter().chain([Write::Put(Row::Generation(next))]).collect(),
             entries: Vec::new(),
-        })
+        }))
     }
 
     /// The transaction.

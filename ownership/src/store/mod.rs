@@ -22,6 +22,8 @@
 //! *Sticky*: sessions are in a store of the node's own, whose fence rows are the node's own too; who
 //! owns a frozen session next is decided by a [`TransferWrite`] in the directory, and the two nodes
 //! copy what was decided ([`SessionWrite::settle`]).
+//!
+//! A store that is behind what was [`Seen`] of it is refused; what to do then is in [`recover`].
 
 mod condition;
 mod directory_write;
@@ -33,6 +35,7 @@ mod limbo;
 mod memory;
 mod outcome;
 mod position;
+pub mod recover;
 pub mod redb;
 mod row;
 pub mod schema;

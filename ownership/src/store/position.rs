@@ -3,7 +3,7 @@
 use std::fmt;
 use thiserror::Error;
 
-/// Counts how often a store was begun anew: `store recover` starts the next one.
+/// Counts how often a store was begun anew: [`recover`](super::recover) begins the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
 

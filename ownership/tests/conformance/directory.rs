@@ -197,10 +197,14 @@ pub async fn a_generation_follows_the_one_before<S: Directory + Sessions>(store:
     let before = world.store.seen();
     assert_eq!(before.generation, generation);
     let next = Generation(generation.0 + 1);
-    let begin = || DirectoryWrite::begin_generation(generation, next);
+    let drawn = world.store.epochs().await.unwrap();
+    let begin = || DirectoryWrite::begin_generation(generation, next, drawn, 1).unwrap();
     won(&world.store, begin()).await;
     assert_eq!(world.store.write(begin()).await, LOST);
     assert_eq!(world.store.generation().await, Ok(Some(next)));
+    assert_eq!(world.store.epochs().await, Ok(drawn.map(|last| last.next().unwrap())));
+    let back = DirectoryWrite::begin_generation(next, next, drawn, 1);
+    assert_eq!(back, Err(BadWrite::OtherVersion));
     let after = world.store.seen();
     assert!(after > before);
     assert_eq!(after.generation, next);

@@ -6,6 +6,7 @@
 
 pub mod directory;
 pub mod races;
+pub mod recovery;
 pub mod sessions;
 pub mod transfers;
 pub mod world;
@@ -46,6 +47,9 @@ macro_rules! conformance {
                 both_nodes_copy_what_was_decided
                 a_nodes_own_store_follows_the_directory
                 a_transfer_needs_a_destination_that_accepts;
+            recovery: nothing_that_is_older_goes_on
+                a_recovery_that_was_cut_short_is_run_again
+                a_node_that_comes_back_meanwhile_is_left_alone;
             races: of_many_writes_of_one_version_one_is_done
                 of_many_nodes_each_draws_its_own_epoch;
         }

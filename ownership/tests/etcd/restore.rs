@@ -2,13 +2,14 @@
 
 use crate::{
     cluster::{Cluster, Options},
-    conformance::world::{World, id, next, register, won},
+    conformance::world::{World, context, id, next, register},
     fixture::{cluster, config, open},
 };
 use etcd_client::Client;
 use ownership::store::{
-    DirectoryWrite, Fault, Generation, Outcome, Seen, Sessions, Store,
+    Fault, Generation, Outcome, Seen, Sessions, Store,
     etcd::{Etcd, EtcdConfig, OpenError},
+    recover::{self, Ended},
 };
 use std::{fs::File, io::Write, path::PathBuf};
 
@@ -32,6 +33,7 @@ async fn a_restored_store_is_refused_until_a_new_generation_begins() {
     let backup = snapshot(&cluster).await;
     let attached = world.won(&next(&born, world.one)).await;
     world.born(2).await;
+    let lost = register(&world.store, 3).await;
     let seen = Seen::new(world.store.seen());
     cluster.restore_all(&backup);
 
@@ -48,13 +50,16 @@ async fn a_restored_store_is_refused_until_a_new_generation_begins() {
     let recovered = open(&config).await;
     assert_eq!(recovered.get(id(1)).await, Ok(Some(born)));
     assert_eq!(recovered.get(id(2)).await, Ok(None));
-    let begin = DirectoryWrite::begin_generation(Generation(1), Generation(2));
-    won(&recovered, begin).await;
-    register(&recovered, 1).await;
+    assert_eq!(recover::begin(&recovered, seen.position()).await, Ok(Generation(2)));
+    let by = register(&recovered, 1).await.identity();
+    assert!(by.owner.epoch > lost.epoch, "no epoch is drawn twice");
+    let ended = recover::end_older(&recovered, by, || context(by.owner)).await.unwrap();
+    assert_eq!(ended, Ended { nodes: 1, sessions: 1, off_home: 0 });
 
     let store = Etcd::open(&config, seen).await.expect("the new generation");
     assert!(store.seen() > seen.position());
     assert_eq!(store.commit(vec![write]).await, [Outcome::Fenced]);
+    assert!(store.get(id(1)).await.unwrap().unwrap().record.is_terminated());
     // The one that was refused stays so.
     assert_eq!(world.store.get(id(1)).await, Err(Fault::Older));
 }

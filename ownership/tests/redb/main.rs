@@ -7,13 +7,14 @@ mod crash;
 mod disk;
 mod faults;
 
-use conformance::world::{World, id, next, node};
+use conformance::world::{World, context, id, next, node, register};
 use disk::Disk;
 use ownership::store::{
-    Engine, Key, OlderStore, Position, Row, Seen, Sessions, Span,
+    Engine, Key, OlderStore, Outcome, Position, Row, Seen, Sessions, Span, recover,
     redb::{OpenError, Options, Redb},
 };
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::fd::AsRawFd,
     path::Path,
@@ -126,8 +127,44 @@ async fn a_store_that_is_older_than_what_was_seen_is_refused() {
 }
 
 #[tokio::test]
+async fn a_restored_store_goes_on_in_a_new_generation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, options) = (folder.path().join("store"), options(folder.path()));
+    let backup = folder.path().join("backup");
+    let open = |seen| Redb::open(&file, &options, seen).unwrap();
+    let world = World::new(open(Seen::new(Position::START))).await;
+    let born = world.born(1).await;
+    drop(world.store);
+    fs::copy(&file, &backup).unwrap();
+
+    let world = World { store: open(Seen::new(Position::START)), ..world };
+    let attached = world.won(&next(&born, world.one)).await;
+    let lost = register(&world.store, 1).await;
+    let (seen, log) = (Seen::new(Engine::seen(&world.store)), world.log().await);
+    drop(world.store);
+    fs::copy(&backup, &file).unwrap();
+
+    let store = open(Seen::new(Position::START));
+    recover::begin(&store, seen.position()).await.unwrap();
+    let by = register(&store, 1).await.identity();
+    assert!(by.owner.epoch > lost.epoch, "no epoch is drawn twice");
+    recover::end_older(&store, by, || context(by.owner)).await.unwrap();
+    let world = World { store, ..world };
+    assert!(world.stands(1).await.unwrap().record.is_terminated());
+    world.verify().await;
+    // What stands in both logs was exported before; nothing else has the key of something else.
+    let known: BTreeMap<_, _> = log.into_iter().map(|row| (row.key, row)).collect();
+    for row in world.log().await {
+        assert!(known.get(&row.key).is_none_or(|before| *before == row), "{}", row.key);
+    }
+    drop(world.store);
+    let world = World { store: open(seen), ..world };
+    assert_eq!(world.commit(&next(&attached, world.one)).await, Outcome::Fenced);
+}
+
+#[tokio::test]
 async fn more_than_may_wait_is_turned_away() {
-    use ownership::store::{Fault, Outcome};
+    use ownership::store::Fault;
     let folder = tempfile::tempdir().unwrap();
     let options = Options { queue: 1, ..options(folder.path()) };
     let store = Redb::open(&folder.path().join("store"), &options, Seen::new(Position::START));
