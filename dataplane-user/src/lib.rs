@@ -3,6 +3,7 @@
 pub mod af_xdp;
 pub mod api;
 mod checksum;
+pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;

@@ -15,16 +15,20 @@ use crate::{
         services::{Clash, rows},
         shape,
     },
-    node::{Incarnation, Recorded, StateError, StateFolder, boot_id},
+    node::{Incarnation, Recorded, StateError, StateFolder, boot_id, parse_boot},
     pins,
 };
 use dataplane_ebpf::abi::SCHEMA;
-use ownership::{Epoch, placement::PlanError};
+use ownership::{
+    lease::{Found, IncarnationRecord},
+    placement::PlanError,
+};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
 /// How a daemon starts.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Start {
     /// With new tables and in a new epoch.
     New {
@@ -37,11 +41,20 @@ pub enum Start {
     Adopt {
         /// What that one recorded.
         incarnation: Incarnation,
-        /// Its epoch.
-        epoch: Epoch,
+        /// The same, as the store must bear it out.
+        pinned: Pinned,
         /// Where its tables are pinned.
         folder: MapFolder,
     },
+}
+
+/// An incarnation whose maps are there: its own, in this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// What was recorded of it.
+    pub recorded: IncarnationRecord,
+    /// What was found.
+    pub found: Found,
 }
 
 /// What is pinned cannot be taken over.
@@ -74,13 +87,16 @@ pub enum Reason {
         "the record of them is of another boot of this machine ({0}), so it is not of these tables"
     )]
     Boot(String),
-    /// The record is of a later epoch than any that was drawn.
-    #[error("the record of them is of epoch {recorded}, but the last that was drawn is {drawn}")]
+    /// The record is of an epoch that the store has never heard of.
+    #[error(
+        "the record of them is of epoch {recorded}, but the store has this node in {}: it is another \
+         store, or was made anew", in_epoch(*.stored)
+    )]
     Epoch {
         /// The record's.
         recorded: u32,
-        /// The state folder's.
-        drawn: u32,
+        /// The store's.
+        stored: Option<u32>,
     },
     /// Pins are off.
     #[error("`pins.enabled` is false now")]
@@ -135,6 +151,10 @@ pub enum Reason {
     Placement(u32),
 }
 
+fn in_epoch(epoch: Option<u32>) -> String {
+    epoch.map_or_else(|| "no epoch at all".to_owned(), |epoch| format!("epoch {epoch}"))
+}
+
 /// Why looking failed.
 #[derive(Debug, Error)]
 pub enum LookError {
@@ -170,14 +190,11 @@ pub fn look(
     let in_pins = |error| LookError::Pins(folder.clone(), error);
     let has_links = pins::has_links(config).map_err(in_pins)?;
     let folders = pins::map_folders(config).map_err(in_pins)?;
-    let new = |over_another| {
-        let pinned = config.pins.enabled.then(|| pins::new_map_folder(config));
-        Ok(Start::New { folder: pinned.transpose().map_err(in_pins)?, over_another })
-    };
+    let new = |over_another| anew(config, over_another);
     if fresh || (!has_links && folders.is_empty()) {
         return new(has_links);
     }
-    let refuse = |reason: Reason| Err(Refused { folder: folder.clone(), reason }.into());
+    let refuse = |reason: Reason| Err(refused(config, reason));
     let incarnation = match state.incarnation()? {
         Recorded::Incarnation(incarnation) => incarnation,
         // Of a daemon that never came to work: it records before it attaches.
@@ -189,13 +206,15 @@ pub fn look(
     if !config.pins.enabled {
         return refuse(Reason::PinsOff);
     }
-    if boot_id().map_err(in_pins)? != incarnation.boot {
+    let boot = boot_id().map_err(in_pins)?;
+    if boot != incarnation.boot {
         return refuse(Reason::Boot(incarnation.boot));
     }
-    let drawn = state.last_epoch()?.map_or(0, Epoch::get);
-    let epoch = match Epoch::new(incarnation.epoch) {
-        Some(epoch) if epoch.get() <= drawn => epoch,
-        _ => return refuse(Reason::Epoch { recorded: incarnation.epoch, drawn }),
+    if incarnation.is_over {
+        return new(has_links);
+    }
+    let Some(recorded) = incarnation.to_record() else {
+        return refuse(Reason::Garbled("it names no incarnation of a node".to_owned()));
     };
     let Some(maps) = folders.into_iter().find(|maps| maps.path() == incarnation.folder) else {
         return refuse(Reason::Folder(incarnation.folder));
@@ -211,7 +230,27 @@ pub fn look(
         let (found, wanted) = (incarnation.revision, revision);
         return refuse(Reason::OldPlacement { found, wanted });
     }
-    Ok(Start::Adopt { incarnation, epoch, folder: maps })
+    let boot = parse_boot(&boot).expect("it is the recorded one, which is a number");
+    // The maps are those of the record: their ids are the same.
+    let found = Found { boot, pinned: Some(recorded.identity) };
+    Ok(Start::Adopt { incarnation, pinned: Pinned { recorded, found }, folder: maps })
+}
+
+/// Why nothing can be taken over.
+pub fn refused(config: &Config, reason: Reason) -> LookError {
+    Refused { folder: pins::folder(config), reason }.into()
+}
+
+/// A start with new tables and in a new epoch; `over_another` if an earlier daemon's program may be at
+/// work until it is replaced.
+///
+/// # Errors
+///
+/// If the folder of pins cannot be read.
+pub fn anew(config: &Config, over_another: bool) -> Result<Start, LookError> {
+    let folder = config.pins.enabled.then(|| pins::new_map_folder(config)).transpose();
+    let folder = folder.map_err(|error| LookError::Pins(pins::folder(config), error))?;
+    Ok(Start::New { folder, over_another })
 }
 
 /// Whether each CPU has its queue. (A queue that is set anew loses what is in it.)
@@ -233,7 +272,7 @@ pub fn check(
     config: &Config,
     incarnation: &Incarnation,
 ) -> Result<(), LookError> {
-    let refuse = |reason: Reason| Err(Refused { folder: pins::folder(config), reason }.into());
+    let refuse = |reason: Reason| Err(refused(config, reason));
     let identity = dataplane.memory.local_row().identity();
     let wanted = config.this_node().index.get();
     if identity.node != wanted {

@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 use dataplane_ebpf::dissect::native::{Header, ID_LENGTH, TYPE_DATA, TYPE_OPEN, TYPE_OPENED};
 use dataplane_ebpf::marker::{Token, recognise};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
@@ -150,8 +151,11 @@ pub fn shared_socket(address: SocketAddr) -> Result<UdpSocket> {
     let bind = || -> std::io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         socket.set_reuse_port(true)?;
-        // The default holds some 200 packets.
-        socket.set_recv_buffer_size(4 << 20)?;
+        // The default holds some 200 packets, and so does what is allowed to everybody.
+        let size = 4 << 20;
+        if setsockopt(&socket, sockopt::RcvBufForce, &size).is_err() {
+            socket.set_recv_buffer_size(size)?;
+        }
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }

@@ -126,11 +126,17 @@ impl Rig {
         self.dataplane.memory.local_row().arm(fence, deadline.as_nanos() as u64);
     }
 
-    /// Starts to keep held packets.
-    pub fn keep(&mut self, cluster: &Cluster, node: &Node, bounds: Bounds) -> Result<Keeper> {
+    /// Starts to keep held packets, and sends so many of them in a second.
+    pub fn keep(
+        &mut self,
+        cluster: &Cluster,
+        node: &Node,
+        bounds: Bounds,
+        pace: u32,
+    ) -> Result<Keeper> {
         let options = hold::Options {
             bounds,
-            pace: 50_000,
+            pace,
             underlay: cluster.underlay_address(node),
             services: vec![self.service.clone()],
         };

@@ -280,7 +280,7 @@ fn what_does_not_fit_is_refused_with_the_reason_and_left_as_it_is() -> Result<()
     expect(own, "there is no record of them")?;
     fs::write(site.record(), &record)?;
     edit(&site.record(), "epoch", json!(2))?;
-    expect(own, "of epoch 2, but the last that was drawn is 1")?;
+    expect(own, "of epoch 2, but the store has this node in epoch 1")?;
     fs::write(site.record(), &record)?;
     edit(&site.record(), "folder", json!("/sys/fs/bpf/elsewhere"))?;
     expect(own, "names the folder /sys/fs/bpf/elsewhere, which is not there")?;

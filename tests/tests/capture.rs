@@ -325,6 +325,8 @@ fn what_was_captured_is_explained_as_far_as_it_is_whole() -> Result<()> {
     let explained: Vec<Value> = serde_json::from_slice(&output.stdout)?;
     let verdicts: Vec<_> = explained.iter().map(|one| one["verdict"].as_str()).collect();
     ensure!(verdicts == ["local", "transport-old", "local"].map(Some), "{explained:?}");
+    let numbers: Vec<_> = explained.iter().map(|one| one["packet"].as_u64()).collect();
+    ensure!(numbers == [1, 3, 4].map(Some), "{explained:?}");
     let text = String::from_utf8(explain(&[])?.stdout)?;
     for (number, is_there) in [(1, true), (2, false), (3, true), (4, true)] {
         ensure!(text.contains(&format!("packet {number} ")) == is_there, "{text}");

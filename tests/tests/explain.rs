@@ -3,13 +3,15 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output};
+use std::slice;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dataplane_ebpf::explain::{Target, find_wire_id};
 use dataplane_ebpf::frame::Frame;
 use dataplane_ebpf::verdict::Verdict;
 use dataplane_ebpf::wire_id::WireId;
-use dataplane_user::api::Client as Api;
+use dataplane_user::api::{Client as Api, Request};
 use dataplane_user::config::Config as Loaded;
 use dataplane_user::dataplane::explain;
 use dataplane_user::dataplane::simulate::{Simulated, XdpResult};
@@ -172,6 +174,42 @@ fn a_packet_is_explained_and_not_counted() -> Result<()> {
         let error = String::from_utf8(output.stderr)?;
         ensure!(!output.status.success() && error.contains(part), "{arguments:?}: {error}");
     }
+    Ok(())
+}
+
+#[test]
+fn sessions_that_are_held_or_elsewhere_are_explained() -> Result<()> {
+    require_root!();
+    let scene = Scene::new()?;
+    let mut api = Api::connect(scene.fleet.daemons[0].socket())?;
+    let reason = |verdict: Verdict| verdict.explanation().trim();
+
+    let elsewhere = scene.unknown()?;
+    let row = Request::AddRow {
+        service: "game".to_owned(),
+        id: hex(&elsewhere),
+        node: "b".to_owned(),
+        version: 7,
+    };
+    api.done(&row, None)?;
+    let frame = hex(&scene.packet(&elsewhere).frame());
+    let [there] = &scene.explain(0, &[&frame])?[..] else { anyhow::bail!("one packet") };
+    ensure!(there["verdict"] == "forward-row", "{there}");
+    ensure!(there["reason"] == reason(Verdict::ForwardRow), "{there}");
+    ensure!(there["entry"] == "on node b, state_version 7", "{there}");
+    ensure!(there["goes"] == "to node b through eth0" && there["slot_previous"].is_null());
+
+    // It is held although its application does not answer the marker; that is what the error is.
+    let unquiet = api.hold(slice::from_ref(&scene.session), Duration::from_millis(100));
+    let frame = hex(&scene.packet(&scene.id).frame());
+    let [held] = &scene.explain(0, &[&frame])?[..] else { anyhow::bail!("one packet") };
+    ensure!(
+        held["verdict"] == "held" && held["goes"] == "into the hold ring",
+        "{held} {unquiet:?}"
+    );
+    ensure!(held["reason"] == reason(Verdict::Held), "{held}");
+    let entry = held["entry"].as_str().context("an entry")?;
+    ensure!(entry.starts_with("held here, CPU 1, epoch 1, "), "{entry}");
     Ok(())
 }
 

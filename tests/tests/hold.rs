@@ -44,6 +44,10 @@ struct Scene {
 
 impl Scene {
     fn new(nodes: u8, underlay: Family, bounds: Bounds) -> Result<Self> {
+        Self::at_pace(50_000, nodes, underlay, bounds)
+    }
+
+    fn at_pace(pace: u32, nodes: u8, underlay: Family, bounds: Bounds) -> Result<Self> {
         let cluster = Cluster::builder().nodes(nodes).underlay(underlay).build()?;
         let server = SocketAddr::new(cluster.vip(Family::V4), 7000);
         let placement = Placement::all_to(rig::index(&cluster.nodes()[0])?);
@@ -51,7 +55,7 @@ impl Scene {
         for node in cluster.nodes() {
             let mut rig = Rig::new(&cluster, node, server, &placement, 1)?;
             rig.arm(HOUR, HOUR);
-            let keeper = Arc::new(rig.keep(&cluster, node, bounds)?);
+            let keeper = Arc::new(rig.keep(&cluster, node, bounds, pace)?);
             let acknowledges = Arc::clone(&keeper);
             readers.push(Reader::start(rig.inbox.share()?, SESSIONS, move |token| {
                 acknowledges.acknowledge(token);
@@ -186,6 +190,27 @@ fn nothing_is_in_flight_after_quiet_and_what_was_held_is_delivered_here() -> Res
     let totals = scene.keepers[0].totals();
     ensure!(totals.sessions == 0 && totals.waiting == 0 && totals.unclaimed == 0, "{totals:?}");
     Ok(())
+}
+
+#[test]
+fn what_was_held_comes_out_no_faster_than_its_pace() -> Result<()> {
+    require_root!();
+    let mut scene = Scene::at_pace(1_000, 1, Family::V4, ROOMY)?;
+    let hold = {
+        let sessions = scene.sessions(0..SESSIONS);
+        scene.keepers[0].hold(&mut scene.rigs[0].dataplane, &sessions)?
+    };
+    let flow = scene.load()?;
+    wait_for(&flow, 30)?;
+    let sent = flow.stop()? * SESSIONS as u64;
+    let is_held = || scene.keepers[0].totals().waiting == sent;
+    ensure!(probe::until(PATIENCE, is_held), "{:?} of {sent}", scene.keepers[0].totals());
+    let released = hold.release_here(&mut scene.rigs[0].dataplane, PATIENCE)?;
+    // Nothing arrives meanwhile, and no more than 5 ms are made up for.
+    let least = Duration::from_millis(sent - 10);
+    ensure!(released.total().here == sent && sent >= 200, "{released:?}");
+    ensure!(released.took >= least, "{sent} packets in {:?}", released.took);
+    scene.settle(sent)
 }
 
 /// Lends the data plane, and sees whose the sessions are before anything of them can be sent.

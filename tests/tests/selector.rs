@@ -111,8 +111,12 @@ fn what_was_held_of_a_session_that_came_is_delivered_only_if_it_is_of_its_client
     require_root!();
     let cluster = Cluster::builder().nodes(1).build()?;
     let (mut rig, server) = enforcing(&cluster)?;
-    let keeper =
-        rig.keep(&cluster, &cluster.nodes()[0], Bounds { per_session: 1 << 16, total: 1 << 16 })?;
+    let keeper = rig.keep(
+        &cluster,
+        &cluster.nodes()[0],
+        Bounds { per_session: 1 << 16, total: 1 << 16 },
+        50_000,
+    )?;
     let host = &cluster.clients()[0];
     let client =
         |n| host.namespace().run(|| UdpSocket::bind((host.pool_address(Family::V4, n), 0)));

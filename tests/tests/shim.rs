@@ -1,7 +1,7 @@
 //! Forged and stale forwarded packets are refused and counted, and reach nobody.
 
-use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,8 @@ use dataplane_ebpf::shim::Shim;
 use dataplane_ebpf::verdict::Verdict;
 use dataplane_ebpf::wire_id::WireId;
 use dataplane_user::api::{Client as Api, Request};
-use dataplane_user::config::Config as Loaded;
+use dataplane_user::cluster::{Backend, Lease};
+use dataplane_user::config::{Config as Loaded, Store};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::daemon::Daemon;
@@ -22,7 +23,9 @@ use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::rig::{self, Rig};
 use jumpgate_tests::topology::Cluster;
-use ownership::Placement;
+use ownership::lease::LeaseTimes;
+use ownership::store::{Position, Seen};
+use ownership::{NodeIndex, Placement};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const EPOCH: u32 = 42;
@@ -66,6 +69,22 @@ struct Scene {
     elsewhere: [u8; 16],
 }
 
+/// Begins so many epochs in the store of a node that has not started yet.
+fn draw_epochs(config: &Config, epochs: u32) -> Result<()> {
+    let path = config.state.path.join(format!("{}.store", config.node));
+    let index = config.nodes.iter().find(|node| node.name == config.node).context("itself")?.index;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let (node, seen) = (NodeIndex::new(index)?, Seen::new(Position::START));
+        let backend = Arc::new(Backend::open(&Store::Embedded { path }, node, seen).await?);
+        for _ in 0..epochs {
+            let times = LeaseTimes::default();
+            Lease::register(Arc::clone(&backend), node, &config.node, times).await?;
+        }
+        Ok(())
+    })
+}
+
 impl Scene {
     fn new(family: Family) -> Result<Self> {
         let cluster = Cluster::builder().underlay(family).uplinks(2).build()?;
@@ -77,9 +96,7 @@ impl Scene {
             for other in &mut config.nodes {
                 other.interface = Some("eth0".to_owned());
             }
-            fs::create_dir_all(&config.state.path)?;
-            let epoch = config.state.path.join(format!("{}.epoch", node.name()));
-            fs::write(epoch, format!("{}\n", EPOCH - 1))?;
+            draw_epochs(&config, EPOCH - 1)?;
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         fleet.wait_for_next_hops()?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::MapData;
+use aya::programs::{SchedClassifier, TcAttachType};
 use dataplane_ebpf::abi::SCHEMA;
 use dataplane_ebpf::node::{LINKS, LinkRow};
 use dataplane_user::api::{Client as Api, Request};
@@ -37,6 +38,15 @@ fn program(node: &Node) -> Result<Option<u64>> {
     let output = node.namespace().command("ip").args(["-json", "link", "show", "eth0"]).output()?;
     let links: Value = serde_json::from_slice(&output.stdout).context("reading `ip -json link`")?;
     Ok(links[0]["xdp"]["prog"]["id"].as_u64())
+}
+
+/// The id of the first program at egress of a node's link.
+fn egress_program(node: &Node) -> Result<u32> {
+    let (_, programs) = node
+        .namespace()
+        .run(|| SchedClassifier::query_tcx("eth0", TcAttachType::Egress))
+        .context("asking for the programs at egress")?;
+    Ok(programs.first().context("a fence")?.id())
 }
 
 /// The ids of a node's sessions.
@@ -67,7 +77,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(end: End) -> Result<Self> {
+    fn new(end: End, family: Family) -> Result<Self> {
         let cluster = Cluster::builder().build()?;
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         for node in cluster.nodes() {
@@ -78,7 +88,7 @@ impl Scene {
             fleet.gateways.push(fleet::gateway(&cluster, node, daemon, &Options::default())?);
         }
         fleet.wait_for_next_hops()?;
-        let mut swarm = fleet::swarm(&cluster, Family::V4, 1, CLIENTS)?;
+        let mut swarm = fleet::swarm(&cluster, family, 1, CLIENTS)?;
         swarm.open(PATIENCE)?;
         swarm.send();
         ensure!(swarm.settle(PATIENCE)?, "{:?}", swarm.counts());
@@ -133,14 +143,17 @@ impl Scene {
         let binary = binary()?;
         for index in [0, 1, 0, 0, 2] {
             let before = sessions(&self.fleet.daemons[index])?;
-            let first = program(&self.cluster.nodes()[index])?;
+            let node = &self.cluster.nodes()[index];
+            let first = (program(node)?, egress_program(node)?);
             self.replace(index, end, &binary)?;
             let status = self.fleet.status(index)?;
             ensure!(status.epoch == 1 && status.fence_open_ms > 0, "{status:?}");
             ensure!(!before.is_empty() && sessions(&self.fleet.daemons[index])? == before);
             ensure!(status.services.iter().all(|service| service.sockets == [0, 1]), "{status:?}");
-            let second = program(&self.cluster.nodes()[index])?;
-            ensure!(second.is_some() && second != first, "{first:?}, then {second:?}");
+            let node = &self.cluster.nodes()[index];
+            let second = (program(node)?, egress_program(node)?);
+            let both = second.0.is_some() && second.0 != first.0 && second.1 != first.1;
+            ensure!(both, "{first:?}, then {second:?}");
         }
         self.expect_no_loss()?;
         let counts = self.swarm.counts();
@@ -179,19 +192,19 @@ fn arguments(end: End) -> &'static [&'static str] {
 #[test]
 fn daemons_that_are_killed_and_replaced_under_load_lose_no_packet() -> Result<()> {
     require_root!();
-    Scene::new(End::Killed)?.replace_all(End::Killed)
+    Scene::new(End::Killed, Family::V4)?.replace_all(End::Killed)
 }
 
 #[test]
 fn daemons_that_stay_are_replaced_under_load_and_lose_no_packet() -> Result<()> {
     require_root!();
-    Scene::new(End::Stays)?.replace_all(End::Stays)
+    Scene::new(End::Stays, Family::V6)?.replace_all(End::Stays)
 }
 
 #[test]
 fn another_version_takes_over_and_sessions_of_before_can_be_changed_and_closed() -> Result<()> {
     require_root!();
-    let mut scene = Scene::new(End::Killed)?;
+    let mut scene = Scene::new(End::Killed, Family::V4)?;
     // The same daemon under another version's name, from another file.
     let own = binary()?;
     let (old, new) = (env!("CARGO_PKG_VERSION").as_bytes(), b"9.9.9");
@@ -231,7 +244,7 @@ fn another_version_takes_over_and_sessions_of_before_can_be_changed_and_closed()
 #[test]
 fn a_link_that_has_changed_meanwhile_is_used_as_it_is_now() -> Result<()> {
     require_root!();
-    let mut scene = Scene::new(End::Killed)?;
+    let mut scene = Scene::new(End::Killed, Family::V4)?;
     let binary = binary()?;
     for mtu in [3000, 2000] {
         let Scene { cluster, fleet, .. } = &mut scene;

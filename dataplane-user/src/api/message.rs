@@ -449,8 +449,7 @@ pub struct Explanation {
     pub slot_revision: Option<u32>,
     /// What the session table says.
     pub entry: Option<String>,
-    /// The verdict, as in the counters. Token buckets are taken to be full, and whether a client
-    /// would be told that its packet is too big is left open.
+    /// The verdict, as in the counters. Token buckets are taken to be full, those of answers too.
     pub verdict: String,
     /// One sentence for people.
     pub reason: String,

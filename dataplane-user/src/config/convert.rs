@@ -200,6 +200,26 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+/// A text that is not empty.
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().filter(|text| !text.is_empty());
+    Ok(text.ok_or("a string that is not empty")?.to_owned())
+}
+
+/// The members of an etcd cluster.
+pub(super) fn members(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    const EXPECTED: &str =
+        "a list of members such as [\"http://192.0.2.1:2379\"], each with http:// or https://";
+    let fits = |text: &&str| {
+        let host = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+        host.is_some_and(|host| !host.is_empty())
+    };
+    let array = value.as_array().filter(|array| !array.is_empty()).ok_or(EXPECTED)?;
+    let member = |value: &DeValue<'_>| value.as_str().filter(fits).map(str::to_owned);
+    let members: Option<Vec<_>> = array.iter().map(|value| member(value.get_ref())).collect();
+    Ok(members.ok_or(EXPECTED)?)
+}
+
 /// Permissions.
 pub(super) fn permissions(value: &DeValue<'_>) -> Result<u32, String> {
     value

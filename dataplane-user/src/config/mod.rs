@@ -13,11 +13,13 @@ mod limits;
 mod protocol;
 mod schema;
 mod sections;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use cpus::online as online_cpus;
 pub use error::{ConfigError, Problem};
+pub use store::{EtcdStore, Store, Tls};
 
 use crate::dataplane::{attach::Mode, services};
 use document::Document;
@@ -74,6 +76,8 @@ pub struct Config {
     pub pins: Pins,
     /// `[state]`
     pub state: State,
+    /// `[store]`
+    pub store: Store,
 }
 
 /// `[cluster]`: what all nodes must agree on.

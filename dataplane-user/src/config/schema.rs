@@ -48,6 +48,22 @@ pub(super) const SECTIONS: &[Schema] = &[
     one("api", &["socket", "mode"]),
     one("pins", &["enabled", "path"]),
     one("state", &["path"]),
+    one(
+        "store",
+        &[
+            "kind",
+            "path",
+            "members",
+            "prefix",
+            "user",
+            "password_file",
+            "authorities",
+            "certificate",
+            "key",
+            "server_name",
+            "single_member",
+        ],
+    ),
 ];
 
 const fn one(name: &'static str, keys: &'static [&'static str]) -> Schema {

@@ -11,6 +11,7 @@ use super::{
     document::{Document, Section},
     limits,
     protocol::protocol,
+    store,
 };
 use crate::dataplane::{attach::Mode, services::Delivery};
 use ownership::{NodeIndex, Revision, placement::WEIGHT_MAX};
@@ -45,7 +46,10 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let hold = hold(&document.section("hold"));
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
     let pins = pins(&document.section("pins"));
-    let state = document.section("state").or("path", "/var/lib/jumpgate".into(), path);
+    let state = document.section("state").or("path", PathBuf::from("/var/lib/jumpgate"), path);
+    let folder = state.clone().unwrap_or_default();
+    let store =
+        store::read(&document.section("store"), &folder, node.as_deref().unwrap_or_default());
     Some(Config {
         node: node?,
         cluster: cluster?,
@@ -60,6 +64,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         api: api?,
         pins: pins?,
         state: State { path: state? },
+        store: store?,
     })
 }
 

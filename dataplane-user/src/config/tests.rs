@@ -78,6 +78,7 @@ fn a_small_file_gets_the_defaults() {
     assert!(config.pins.enabled);
     assert_eq!(config.pins.path, Path::new("/sys/fs/bpf/jumpgate"));
     assert_eq!(config.state.path, Path::new("/var/lib/jumpgate"));
+    assert_eq!(config.store, Store::Embedded { path: "/var/lib/jumpgate/a.store".into() });
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn the_example_shows_every_key_and_the_defaults() {
     for section in schema::SECTIONS {
         for key in section.entries() {
             let shown = EXAMPLE.lines().any(|line| {
-                let line = line.trim_start_matches('#');
+                let line = line.trim_start_matches(['#', ' ']);
                 line.starts_with(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key
             });
             assert!(shown, "{key}");
@@ -168,6 +169,8 @@ enabled = false
 path = "/p"
 [state]
 path = "/s"
+[store]
+path = "/t/store"
 "#;
     let config = Config::parse(&text).unwrap();
     assert_eq!(config.cluster.hash_seed, u64::MAX);
@@ -186,6 +189,69 @@ path = "/s"
     let hold = Hold { ring: 1 << 16, per_session: 4096, total: 2 << 30, pace: 100_000_000 };
     assert_eq!(config.hold, hold);
     assert_eq!((config.api.mode, config.pins.enabled), (0o600, false));
+    assert_eq!(config.store, Store::Embedded { path: "/t/store".into() });
+}
+
+#[test]
+fn stores_of_both_kinds() {
+    let config = Config::parse(&format!("{SMALL}[state]\npath = \"/s\"\n")).unwrap();
+    assert_eq!(config.store, Store::Embedded { path: "/s/a.store".into() });
+    let plain = format!("{SMALL}[store]\nkind = \"etcd\"\nmembers = [\"http://h:1\"]\n");
+    let plain_store = EtcdStore {
+        members: vec!["http://h:1".to_owned()],
+        prefix: "jumpgate/".to_owned(),
+        user: None,
+        tls: None,
+        accepts_single_member: false,
+    };
+    assert_eq!(Config::parse(&plain).unwrap().store, Store::Etcd(plain_store));
+    let whole = format!(
+        r#"{SMALL}[store]
+kind = "etcd"
+members = ["https://h1", "https://h2:1"]
+prefix = "p/"
+user = "u"
+password_file = "/p"
+authorities = "/ca"
+certificate = "/c"
+key = "/k"
+server_name = "n"
+single_member = true
+"#
+    );
+    let tls = Tls {
+        authorities: "/ca".into(),
+        identity: Some(("/c".into(), "/k".into())),
+        name: Some("n".to_owned()),
+    };
+    let whole_store = EtcdStore {
+        members: vec!["https://h1".to_owned(), "https://h2:1".to_owned()],
+        prefix: "p/".to_owned(),
+        user: Some(("u".to_owned(), "/p".into())),
+        tls: Some(tls),
+        accepts_single_member: true,
+    };
+    assert_eq!(Config::parse(&whole).unwrap().store, Store::Etcd(whole_store));
+    for (more, expected) in [
+        ("kind = \"redb\"", "it must be \"embedded\" or \"etcd\""),
+        ("members = [\"http://h\"]", "`members` has no meaning for a store of kind \"embedded\""),
+        ("kind = \"etcd\"", "`members` is missing in [store]"),
+        ("kind = \"etcd\"\nmembers = []", "it must be a list of members"),
+        ("kind = \"etcd\"\nmembers = [\"h:2379\"]", "it must be a list of members"),
+        ("kind = \"etcd\"\nmembers = [\"https://h\"]", "with `authorities` in [store]"),
+    ] {
+        let refused = and(&format!("[store]\n{more}\n"));
+        assert!(refused.contains(expected), "{more}: {refused}");
+    }
+    for (more, expected) in [
+        ("path = \"/x\"", "`path` has no meaning for a store of kind \"etcd\""),
+        ("key = \"/k\"", "`key` is for members that are reached by https"),
+        ("user = \"u\"", "`user` needs `password_file` beside it"),
+        ("password_file = \"/p\"", "`password_file` needs `user` beside it"),
+    ] {
+        let refused = refused(&format!("{plain}{more}\n"));
+        assert!(refused.contains(expected), "{more}: {refused}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::{
     api::ServerError,
+    cluster::{BeginError, OpenError},
     dataplane::{
         ClockError, LoadError, attach::AttachError, egress::EgressError, pinned::PinnedMapError,
         services::Clash,
@@ -23,6 +24,12 @@ pub enum StartError {
     /// About the node's state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// About the store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// About the node's epoch.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     /// About what an earlier daemon left.
     #[error(transparent)]
     Look(#[from] LookError),

@@ -11,6 +11,7 @@ pub use error::StartError;
 
 use crate::{
     api::Server,
+    cluster::{Keeper, Over},
     config::Config,
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
@@ -36,13 +37,19 @@ const EVENTS: Duration = Duration::from_millis(100);
 /// How long a next hop that an earlier daemon knew is believed while it is not found anew.
 const BELIEF: Duration = Duration::from_secs(5);
 
-/// Netlink failed, so the way to other nodes is followed no longer.
+/// Why a daemon ended that nobody has stopped. What is pinned goes on forwarding to other nodes.
 #[derive(Debug, Error)]
-#[error(
-    "the kernel's interfaces, routes and neighbours are followed no longer; what is pinned goes on forwarding \
-     as it was: start the daemon again"
-)]
-pub struct LostTrack(#[source] Option<crate::neighbours::Error>);
+pub enum RunError {
+    /// Netlink failed, so the way to other nodes is followed no longer.
+    #[error(
+        "the kernel's interfaces, routes and neighbours are followed no longer; what is pinned goes on \
+         forwarding as it was: start the daemon again"
+    )]
+    LostTrack(#[source] Option<crate::neighbours::Error>),
+    /// The node's epoch is over, and the fence is shut. The next daemon begins a new one.
+    #[error("this node may act no longer, and the sessions that it had are over")]
+    EpochOver(#[source] Over),
+}
 
 /// How a daemon is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +63,14 @@ pub struct Options {
     pub stay: bool,
 }
 
+/// What ends a run.
+#[derive(Clone, Copy)]
+enum Ended {
+    Stopped,
+    LostTrack,
+    Over(Over),
+}
+
 /// A running daemon.
 pub struct Daemon {
     config: Config,
@@ -66,8 +81,9 @@ pub struct Daemon {
     new_links: JoinHandle<()>,
     /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
     believed: BTreeSet<NodeIndex>,
+    keeper: Keeper,
     _server: Server,
-    state: StateFolder,
+    state: Arc<StateFolder>,
 }
 
 impl Daemon {
@@ -75,20 +91,18 @@ impl Daemon {
     /// and takes everything out of the kernel, or with [`Options::stay`] leaves everything there.
     ///
     /// # Errors
-    /// When netlink fails. Then everything stays as it is: pinned programs go on forwarding for the
-    /// next daemon to take over, and the fence shuts at its deadline.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LostTrack> {
+    /// When netlink fails, or the node's epoch ends. Then everything stays as it is: pinned programs go on
+    /// forwarding for the next daemon to take over, and the fence shuts at its deadline or is shut.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let mut stop_now = std::pin::pin!(stop);
         let mut doubt = std::pin::pin!(tokio::time::sleep(BELIEF));
-        let mut renew = tokio::time::interval(self.config.fence.renew);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut events = tokio::time::interval(EVENTS);
         events.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let is_lost = loop {
+        let ended = loop {
             tokio::select! {
                 biased;
-                () = &mut stop_now => break false,
-                _ = renew.tick() => lock(&self.node).renew(),
+                () = &mut stop_now => break Ended::Stopped,
+                over = self.keeper.over() => break Ended::Over(over),
                 _ = events.tick() => collect_events(&self.node),
                 () = &mut doubt, if !self.believed.is_empty() => {
                     for node in std::mem::take(&mut self.believed) {
@@ -98,14 +112,14 @@ impl Daemon {
                 }
                 ended = &mut self.new_links => {
                     tracing::error!(?ended, "interfaces are fenced at egress no longer as they come");
-                    break true;
+                    break Ended::LostTrack;
                 }
                 change = self.next_hops.changed() => match change {
                     Some(change) => {
                         self.believed.remove(&change.node);
                         follow(&mut lock(&self.node), &self.links, change);
                     }
-                    None => break true,
+                    None => break Ended::LostTrack,
                 },
             }
         };
@@ -113,13 +127,31 @@ impl Daemon {
         // From here on nothing more is held or captured.
         self.end_holds().await;
         lock(&self.node).abandon_capture();
-        if is_lost {
-            return Err(LostTrack(self.next_hops.stop().await.err()));
+        let kept = match ended {
+            Ended::Over(over) => Err(over),
+            Ended::Stopped | Ended::LostTrack => self.keeper.stop().await,
+        };
+        let mut lease = match kept {
+            Ok(lease) => lease,
+            Err(over) => {
+                if let Err(error) = self.state.end_incarnation() {
+                    tracing::error!(%error, "that this epoch is over is not recorded");
+                }
+                self.next_hops.leave();
+                return Err(RunError::EpochOver(over));
+            }
+        };
+        if let Ended::LostTrack = ended {
+            return Err(RunError::LostTrack(self.next_hops.stop().await.err()));
         }
         if self.options.stay {
             // The whole lease for the successor.
-            lock(&self.node).renew();
-            tracing::info!("stopping; program, tables and lease stay for the next daemon");
+            let renewed = lease.renew().await;
+            lock(&self.node).arm(lease.deadline());
+            tracing::info!(
+                ?renewed,
+                "stopping; program, tables and lease stay for the next daemon"
+            );
             self.next_hops.leave();
             return Ok(());
         }
@@ -142,16 +174,9 @@ impl Daemon {
     /// Nothing that is held is lost with the daemon's memory; the lease is renewed meanwhile.
     async fn end_holds(&self) {
         let node = Arc::clone(&self.node);
-        let mut over = tokio::task::spawn_blocking(move || end_holds(&node));
-        let mut renew = tokio::time::interval(self.config.fence.renew);
-        loop {
-            tokio::select! {
-                ended = &mut over => return ended.unwrap_or_else(|panic| {
-                    tracing::error!(%panic, "releasing what is held failed");
-                }),
-                _ = renew.tick() => lock(&self.node).renew(),
-            }
-        }
+        tokio::task::spawn_blocking(move || end_holds(&node)).await.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "releasing what is held failed");
+        });
     }
 }
 

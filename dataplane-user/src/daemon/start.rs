@@ -10,16 +10,17 @@ use super::{
 };
 use crate::{
     api::Server,
+    cluster::{self, Backend, Lease, Unresumable},
     config::{self, Config},
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
     hold::{self, Bounds},
     neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
     node::{Incarnation, Node, Parts, Peer, Registry, StateFolder, answer, lock, release_all},
     preflight,
-    takeover::{self, Start},
+    takeover::{self, Reason, Start},
 };
 use dataplane_ebpf::node::LinkRow;
-use ownership::{Epoch, SessionId};
+use ownership::{Epoch, SessionId, store::Identity};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
@@ -44,6 +45,10 @@ impl Daemon {
         Server::check(&config.api.socket)?;
         let load = load_options(&config, options.log_packets);
         let start = takeover::look(&config, &state, &load, options.fresh)?;
+        let this = config.this_node();
+        let backend = Backend::open(&config.store, this.index, state.seen()?).await?;
+        let backend = Arc::new(backend);
+        let (start, resumed) = resume(&config, start, &backend).await?;
         let mut made = Made(None);
         if let Start::New { folder, over_another } = &start {
             made.0.clone_from(folder);
@@ -51,9 +56,18 @@ impl Daemon {
                 tracing::warn!("the sessions of the daemon before this one end with its epoch");
             }
         }
-        let Loaded { dataplane, epoch, sessions, held } =
-            load_or_adopt(&config, load, &state, &start)?;
-        let (mut node, links) = build(&config, dataplane, &rows, epoch, sessions)?;
+        let Loaded { dataplane, sessions, held } = load_or_adopt(&config, load, &start)?;
+        let mut lease = match resumed {
+            Some(lease) => lease,
+            // As late as can be: from here on the lease runs.
+            None => {
+                let times = cluster::times(&config.fence);
+                Lease::register(backend, this.index, &this.name, times).await?
+            }
+        };
+        let identity = lease.identity();
+        let epoch = identity.owner.epoch;
+        let (mut node, links) = build(&config, dataplane, &rows, identity, sessions)?;
         if options.log_packets {
             node.dataplane.follow_log()?;
         }
@@ -64,7 +78,8 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         let held = start_keeper(&mut node, &config, &held);
-        node.renew();
+        lease.open().await?;
+        node.arm(lease.deadline());
         let others = config.nodes.iter().filter(|node| node.name != config.node);
         let targets = Targets {
             nodes: others.map(|node| (node.index, node.address)).collect(),
@@ -74,7 +89,8 @@ impl Daemon {
         let mut believed = believe(&mut node, &links);
         learn(&mut node, &links, &mut next_hops, &mut believed).await;
         let name = node.name.clone();
-        match open(node, &config, &interfaces, &links, &state, &start) {
+        let state = Arc::new(state);
+        match open(node, identity, &config, &interfaces, &links, &state, &start) {
             Ok((node, server)) => {
                 made.0 = None;
                 let is_adopted = matches!(start, Start::Adopt { .. });
@@ -86,6 +102,7 @@ impl Daemon {
                         release_all(&node, "an earlier daemon held them");
                     });
                 }
+                let keeper = lease.keep(Arc::clone(&node), Arc::clone(&state));
                 let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
@@ -95,6 +112,7 @@ impl Daemon {
                     next_hops,
                     new_links,
                     believed,
+                    keeper,
                     _server: server,
                     state,
                 })
@@ -113,9 +131,38 @@ impl Daemon {
     }
 }
 
+/// Whether the epoch of an earlier daemon goes on, which the store has to bear out; else a new one begins,
+/// with new tables.
+async fn resume(
+    config: &Config,
+    start: Start,
+    backend: &Arc<Backend>,
+) -> Result<(Start, Option<Lease>), StartError> {
+    let Start::Adopt { incarnation, pinned, .. } = &start else {
+        return Ok((start, None));
+    };
+    let times = cluster::times(&config.fence);
+    match Lease::resume(Arc::clone(backend), *pinned, times).await? {
+        Ok(lease) => Ok((start, Some(lease))),
+        // A store that is behind the record: whether the epoch is over, nobody knows.
+        Err(Unresumable { epoch, .. })
+            if epoch.is_none_or(|epoch| epoch.get() < incarnation.epoch) =>
+        {
+            let (recorded, stored) = (incarnation.epoch, epoch.map(Epoch::get));
+            Err(takeover::refused(config, Reason::Epoch { recorded, stored }).into())
+        }
+        Err(Unresumable { why, .. }) => {
+            let epoch = incarnation.epoch;
+            tracing::warn!(epoch, %why, "the epoch of the daemon before this one is over");
+            Ok((takeover::anew(config, true)?, None))
+        }
+    }
+}
+
 /// Attaches the program and listens; on an error the node is as it was before.
 fn open(
     mut node: Node,
+    identity: Identity,
     config: &Config,
     interfaces: &Interfaces,
     links: &Links,
@@ -123,7 +170,7 @@ fn open(
     start: &Start,
 ) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
     // A successor relies on the record as soon as anything is attached.
-    record(&node, config, state)?;
+    record(&node, identity, config, state)?;
     if let Err(error) = attach(&mut node, config, interfaces) {
         give_up(&mut node, start);
         return Err(error);
@@ -148,13 +195,17 @@ fn open(
 }
 
 /// Records this incarnation, if its tables are pinned.
-fn record(node: &Node, config: &Config, state: &StateFolder) -> Result<(), StartError> {
+fn record(
+    node: &Node,
+    identity: Identity,
+    config: &Config,
+    state: &StateFolder,
+) -> Result<(), StartError> {
     let Some(folder) = node.dataplane.map_folder() else {
         return Ok(());
     };
-    let (index, revision) = (config.this_node().index, config.revision.get());
     let maps = node.dataplane.map_ids()?;
-    let incarnation = Incarnation::new(index, node.fence.epoch(), revision, folder.path(), maps);
+    let incarnation = Incarnation::new(identity, config.revision.get(), folder.path(), maps);
     state.record(&incarnation.map_err(StartError::Boot)?)?;
     Ok(())
 }
@@ -212,7 +263,7 @@ fn build(
     config: &Config,
     mut dataplane: Dataplane,
     rows: &[LinkRow],
-    epoch: Epoch,
+    identity: Identity,
     sessions: Registry,
 ) -> Result<(Node, Links), StartError> {
     let this = config.this_node();
@@ -229,9 +280,8 @@ fn build(
     });
     let others = others.collect();
     dataplane.publish_nodes(&others).map_err(StartError::Publish)?;
-    let fence = &config.fence;
     let jiffies = dataplane.jiffies()?;
-    let fence = FenceKeeper::new(epoch, fence.lease, fence.margin, jiffies);
+    let fence = FenceKeeper::new(identity.owner.epoch, config.fence.margin, jiffies);
     let peers = config.nodes.iter().map(|node| Peer {
         name: node.name.clone(),
         index: node.index,

@@ -14,13 +14,12 @@ use crate::{
     takeover::{self, Start},
 };
 use dataplane_ebpf::table::bits_for;
-use ownership::{Epoch, SessionId};
+use ownership::SessionId;
 use std::collections::BTreeSet;
 
 /// What a node starts from.
 pub(super) struct Loaded {
     pub dataplane: Dataplane,
-    pub epoch: Epoch,
     pub sessions: Registry,
     /// Those of them that an earlier daemon held.
     pub held: BTreeSet<SessionId>,
@@ -30,7 +29,6 @@ pub(super) struct Loaded {
 pub(super) fn load_or_adopt(
     config: &Config,
     options: LoadOptions,
-    state: &StateFolder,
     start: &Start,
 ) -> Result<Loaded, StartError> {
     match start {
@@ -39,13 +37,14 @@ pub(super) fn load_or_adopt(
             let mut dataplane = Dataplane::load_with(options, maps)?;
             publish_services(&mut dataplane, config)?;
             let (sessions, held) = (Registry::new(), BTreeSet::new());
-            Ok(Loaded { dataplane, epoch: state.next_epoch()?, sessions, held })
+            Ok(Loaded { dataplane, sessions, held })
         }
-        Start::Adopt { incarnation, epoch, folder } => {
+        Start::Adopt { incarnation, pinned, folder } => {
+            let epoch = pinned.recorded.identity.owner.epoch;
             let mut dataplane = Dataplane::load_with(options, Maps::Adopted(folder))?;
             takeover::check(&dataplane, config, incarnation)?;
             let bits = bits_for(config.sessions.capacity);
-            let recovered = recover(&dataplane.memory, bits, &config.services(), *epoch);
+            let recovered = recover(&dataplane.memory, bits, &config.services(), epoch);
             dataplane.sessions = recovered.table;
             let (sessions, removed) = (recovered.sessions, recovered.removed);
             let version = &incarnation.version;
@@ -54,7 +53,7 @@ pub(super) fn load_or_adopt(
                 tracing::warn!(removed, "entries of requests that were not finished are removed");
             }
             let held = recovered.held;
-            Ok(Loaded { dataplane, epoch: *epoch, sessions, held })
+            Ok(Loaded { dataplane, sessions, held })
         }
     }
 }

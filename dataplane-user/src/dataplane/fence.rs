@@ -2,25 +2,24 @@
 
 use super::clock::{Jiffies, boottime, monotonic};
 use dataplane_ebpf::local::{Fence, LocalRow};
-use ownership::Epoch;
+use ownership::{Epoch, lease::BootTime};
 use std::time::Duration;
 
 /// The daemon's hand on the fence of one node.
 ///
-/// The fence shuts by itself: a daemon that is stopped or crashed loses ownership at the deadline
-/// without any code of ours running. Renewal depends on nothing but the daemon's own clock, so far.
+/// The fence shuts by itself: a daemon that is stopped, crashed or cut off from the store loses ownership
+/// at the deadline without any code of ours running.
 #[derive(Debug)]
 pub struct FenceKeeper {
     epoch: Epoch,
-    lease: Duration,
     margin: Duration,
     jiffies: Jiffies,
 }
 
 impl FenceKeeper {
-    /// A keeper for leases of length `lease`, of which `margin` is not used.
-    pub fn new(epoch: Epoch, lease: Duration, margin: Duration, jiffies: Jiffies) -> Self {
-        Self { epoch, lease, margin, jiffies }
+    /// A keeper for leases of which the last part, `margin`, is not used.
+    pub fn new(epoch: Epoch, margin: Duration, jiffies: Jiffies) -> Self {
+        Self { epoch, margin, jiffies }
     }
 
     /// The epoch it arms.
@@ -28,14 +27,12 @@ impl FenceKeeper {
         self.epoch
     }
 
-    /// Opens the fence, or keeps it open, for a lease that began at `since` (CLOCK_BOOTTIME), and
-    /// returns its deadline on the same clock.
-    pub fn arm(&self, local: &LocalRow, since: Duration) -> Duration {
-        let deadline = since + self.lease.saturating_sub(self.margin);
+    /// Opens the fence, or keeps it open, for a lease that ends at `end`.
+    pub fn arm(&self, local: &LocalRow, end: BootTime) {
+        let deadline = Duration::from_nanos(end.nanos()).saturating_sub(self.margin);
         let left = deadline.saturating_sub(boottime());
         let jiffies = self.jiffies.not_after(monotonic() + left);
         local.arm(Fence::new(self.epoch.get(), jiffies), deadline.as_nanos() as u64);
-        deadline
     }
 
     /// Shuts the fence at once.

@@ -3,7 +3,12 @@
 
 use super::{StateError, StateFolder};
 use dataplane_ebpf::abi::SCHEMA;
-use ownership::{Epoch, NodeIndex};
+use ownership::{
+    Epoch, NodeIndex,
+    lease::{BootId, IncarnationRecord},
+    model::Owner,
+    store::{self, Identity},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -25,6 +30,11 @@ pub struct Incarnation {
     pub node: u16,
     /// The node's epoch.
     pub epoch: u32,
+    /// What it drew for itself when it registered in that epoch, in hexadecimal.
+    pub drawn: String,
+    /// Whether the epoch is known to be over: nobody may go on in it.
+    #[serde(default)]
+    pub is_over: bool,
     /// The placement's revision.
     pub revision: u32,
     /// The folder in which the maps are pinned.
@@ -57,23 +67,39 @@ pub enum Recorded {
 impl Incarnation {
     /// A new one, of this boot.
     pub fn new(
-        node: NodeIndex,
-        epoch: Epoch,
+        identity: Identity,
         revision: u32,
         folder: &Path,
         maps: BTreeMap<String, u32>,
     ) -> io::Result<Self> {
+        let Identity { owner, incarnation } = identity;
         Ok(Self {
             schema: SCHEMA,
             boot: boot_id()?,
-            node: node.get(),
-            epoch: epoch.get(),
+            node: owner.node.get(),
+            epoch: owner.epoch.get(),
+            drawn: format!("{:032x}", incarnation.0),
+            is_over: false,
             revision,
             folder: folder.to_owned(),
             maps,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
+
+    /// What the directory must bear out before anybody goes on in this epoch; nothing if it makes no
+    /// sense.
+    pub fn to_record(&self) -> Option<IncarnationRecord> {
+        let owner = Owner { node: NodeIndex::new(self.node).ok()?, epoch: Epoch::new(self.epoch)? };
+        let incarnation = store::Incarnation(u128::from_str_radix(&self.drawn, 16).ok()?);
+        let identity = Identity { owner, incarnation };
+        Some(IncarnationRecord { identity, boot: parse_boot(&self.boot)? })
+    }
+}
+
+/// A boot's id as a number.
+pub fn parse_boot(text: &str) -> Option<BootId> {
+    u128::from_str_radix(&text.replace('-', ""), 16).ok().map(BootId)
 }
 
 impl StateFolder {
@@ -101,6 +127,16 @@ impl StateFolder {
         self.replace("incarnation", &text)
     }
 
+    /// Records that the epoch of the recorded incarnation is over: no daemon goes on in it.
+    pub fn end_incarnation(&self) -> Result<(), StateError> {
+        match self.incarnation()? {
+            Recorded::Incarnation(incarnation) => {
+                self.record(&Incarnation { is_over: true, ..incarnation })
+            }
+            Recorded::Nothing | Recorded::OtherSchema(_) | Recorded::Garbled(_) => Ok(()),
+        }
+    }
+
     /// Forgets the incarnation: no daemon goes on in its epoch.
     pub fn forget_incarnation(&self) -> Result<(), StateError> {
         let path = self.file("incarnation");
@@ -124,8 +160,12 @@ mod tests {
 
     fn incarnation() -> Incarnation {
         let maps = [("LOCAL".to_owned(), 7)].into();
-        let node = NodeIndex::new(3).expect("in range");
-        Incarnation::new(node, Epoch::FIRST, 5, Path::new("/pins"), maps).expect("a boot id")
+        Incarnation::new(identity(), 5, Path::new("/pins"), maps).expect("a boot id")
+    }
+
+    fn identity() -> Identity {
+        let owner = Owner { node: NodeIndex::new(3).expect("in range"), epoch: Epoch::FIRST };
+        Identity { owner, incarnation: store::Incarnation(0x5eed) }
     }
 
     #[test]
@@ -135,9 +175,16 @@ mod tests {
         assert_eq!(state.incarnation().expect("read"), Recorded::Nothing);
         state.record(&incarnation()).expect("written");
         assert_eq!(state.incarnation().expect("read"), Recorded::Incarnation(incarnation()));
+        let boot = parse_boot(&boot_id().expect("a boot id")).expect("a number");
+        let record = IncarnationRecord { identity: identity(), boot };
+        assert_eq!(incarnation().to_record(), Some(record));
+        state.end_incarnation().expect("written");
+        let over = Incarnation { is_over: true, ..incarnation() };
+        assert_eq!(state.incarnation().expect("read"), Recorded::Incarnation(over));
         state.forget_incarnation().expect("removed");
         state.forget_incarnation().expect("it is gone already");
         assert_eq!(state.incarnation().expect("read"), Recorded::Nothing);
+        state.end_incarnation().expect("there is none");
     }
 
     #[test]

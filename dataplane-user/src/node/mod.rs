@@ -18,7 +18,7 @@ mod xsk;
 
 pub use handler::answer;
 pub use holds::{end_holds, release_all};
-pub use incarnation::{Incarnation, Recorded, boot_id};
+pub use incarnation::{Incarnation, Recorded, boot_id, parse_boot};
 pub use recovery::{Recovered, recover};
 pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};
@@ -46,7 +46,7 @@ use dataplane_ebpf::{
 use events::EventLog;
 use holds::Holds;
 use ids::{draw, draw_for, hex, parse_session, unhex};
-use ownership::{NodeIndex, Placement, SessionId, StateVersion};
+use ownership::{NodeIndex, Placement, SessionId, StateVersion, lease::BootTime};
 use rand::Rng;
 use std::{
     collections::HashSet,
@@ -137,7 +137,7 @@ pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
 
 impl Node {
     /// A node that owns what the placement gives it. Publishes the placement and makes the
-    /// program decide; the fence stays shut until [`Node::renew`].
+    /// program decide; the fence stays shut until [`Node::arm`].
     pub fn new(parts: Parts, placement: &Placement) -> Self {
         let Parts { name, index, dataplane, fence, jiffies, peers, services, cpus, sessions } =
             parts;
@@ -168,9 +168,12 @@ impl Node {
         node
     }
 
-    /// Renews the lease: the fence is open for its length from now on.
-    pub fn renew(&self) {
-        self.fence.arm(self.dataplane.memory.local_row(), crate::dataplane::clock::boottime());
+    /// Opens the fence for a lease that ends then; shuts it if there is no lease.
+    pub fn arm(&self, end: Option<BootTime>) {
+        match end {
+            Some(end) => self.fence.arm(self.dataplane.memory.local_row(), end),
+            None => self.shut(),
+        }
     }
 
     /// Shuts the fence.

@@ -1,7 +1,5 @@
-//! The node's own files, and its epoch, which is kept in one while there is no directory to draw it
-//! from.
+//! The node's own files.
 
-use ownership::{Epoch, EpochsExhausted};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
@@ -38,19 +36,15 @@ pub enum StateError {
         source: io::Error,
     },
     /// The file makes no sense.
-    #[error(
-        "{path} should hold the last epoch as a number but holds {text:?}; restore it, or write a \
-         number that is higher than every epoch this node ever had"
-    )]
+    #[error("{path} should hold {expected} but holds {text:?}; restore it")]
     Garbled {
         /// The file.
         path: String,
+        /// What should be in it.
+        expected: &'static str,
         /// What is in it.
         text: String,
     },
-    /// No epoch is left.
-    #[error(transparent)]
-    Exhausted(#[from] EpochsExhausted),
 }
 
 impl StateError {
@@ -80,27 +74,19 @@ impl StateFolder {
         Ok(Self { folder: folder.to_owned(), node: node.to_owned(), _lock: lock })
     }
 
-    /// The epoch that was drawn last, if any was.
-    pub fn last_epoch(&self) -> Result<Option<Epoch>, StateError> {
-        let path = self.file("epoch");
+    /// What one of the node's files holds, if it is there.
+    pub(crate) fn read(&self, what: &str) -> Result<Option<String>, StateError> {
+        let path = self.file(what);
         match fs::read_to_string(&path) {
-            Ok(text) => match text.trim().parse().ok().and_then(Epoch::new) {
-                Some(last) => Ok(Some(last)),
-                None => Err(StateError::Garbled { path: path.display().to_string(), text }),
-            },
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StateError::io(&path)(error)),
         }
     }
 
-    /// Draws the next epoch. It is on the disk before this returns, so it is never drawn twice.
-    pub fn next_epoch(&self) -> Result<Epoch, StateError> {
-        let next = match self.last_epoch()? {
-            Some(last) => last.next()?,
-            None => Epoch::FIRST,
-        };
-        self.replace("epoch", &format!("{next}\n"))?;
-        Ok(next)
+    /// That one of the node's files makes no sense.
+    pub(crate) fn garbled(&self, what: &str, expected: &'static str, text: String) -> StateError {
+        StateError::Garbled { path: self.file(what).display().to_string(), expected, text }
     }
 
     /// One of the node's files.
@@ -109,7 +95,7 @@ impl StateFolder {
     }
 
     /// Writes one of the node's files anew. It is on the disk before this returns.
-    pub(super) fn replace(&self, what: &str, text: &str) -> Result<(), StateError> {
+    pub(crate) fn replace(&self, what: &str, text: &str) -> Result<(), StateError> {
         let path = self.file(what);
         let write = || {
             let new = path.with_extension("new");
@@ -128,25 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epochs_grow_over_restarts_and_one_daemon_at_a_time_draws_them() {
+    fn one_daemon_at_a_time_has_the_files() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateFolder::open(folder.path(), "a").unwrap();
-        assert_eq!(state.next_epoch().unwrap().get(), 1);
-        assert_eq!(state.next_epoch().unwrap().get(), 2);
+        state.replace("what", "text\n").unwrap();
         let second = StateFolder::open(folder.path(), "a").unwrap_err();
         assert!(matches!(second, StateError::Locked(_)), "{second}");
         drop(state);
         let state = StateFolder::open(folder.path(), "a").unwrap();
-        assert_eq!(state.next_epoch().unwrap().get(), 3);
-    }
-
-    #[test]
-    fn a_file_that_makes_no_sense_is_refused_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.epoch"), "seven\n").unwrap();
-        let state = StateFolder::open(folder.path(), "a").unwrap();
-        let error = state.next_epoch().unwrap_err();
-        assert!(error.to_string().contains("holds \"seven\\n\""), "{error}");
-        assert_eq!(fs::read_to_string(folder.path().join("a.epoch")).unwrap(), "seven\n");
+        assert_eq!(state.read("what").unwrap().as_deref(), Some("text\n"));
+        assert_eq!(state.read("nothing").unwrap(), None);
     }
 }

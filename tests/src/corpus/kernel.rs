@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 use super::Case;
 use super::tables::{State, load};
 use crate::address::Family;
+use crate::fuzz::mutate;
 use crate::links::{End, Link};
 use crate::netns::Namespace;
 use crate::xdp::{Attached, PASS};
@@ -25,8 +26,8 @@ use crate::xdp::{Attached, PASS};
 /// The kernel runs a program on no less than an Ethernet header.
 pub const SHORTEST: usize = 14;
 
-/// Room for a frame of the links' MTU with encapsulation and metadata around it.
-const LONGEST: usize = 2_560;
+/// Room for the longest frame that is made up, with encapsulation and metadata around it.
+const LONGEST: usize = mutate::LONGEST + 256;
 
 /// The loaded programs and where their packets arrive.
 pub struct Kernel {

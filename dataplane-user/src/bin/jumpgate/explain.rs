@@ -11,6 +11,7 @@ use pcap_file::{
     pcap::PcapReader,
     pcapng::{Block, PcapNgReader},
 };
+use serde::Serialize;
 use std::{fs, path::Path};
 
 /// How many packets one request holds.
@@ -21,6 +22,15 @@ struct Packet {
     frame: Vec<u8>,
     /// Its length when it was captured, in bytes.
     length: usize,
+}
+
+/// An explanation, as JSON has it.
+#[derive(Serialize)]
+struct Numbered {
+    /// The packet's place in the file or in the list of wire ids, from 1 on.
+    packet: usize,
+    #[serde(flatten)]
+    explanation: Explanation,
 }
 
 /// What to explain.
@@ -60,8 +70,11 @@ pub fn explain(
         _ => bail!("name a packet in hexadecimal, a file with --pcap, or a session with --session"),
     };
     if json {
-        let explanations: Vec<_> = explanations.into_iter().map(|(_, one)| one).collect();
-        return say!("{}", serde_json::to_string_pretty(&explanations)?);
+        let numbered: Vec<_> = explanations
+            .into_iter()
+            .map(|(packet, explanation)| Numbered { packet, explanation })
+            .collect();
+        return say!("{}", serde_json::to_string_pretty(&numbered)?);
     }
     for (place, (number, explanation)) in explanations.iter().enumerate() {
         if place > 0 {
