@@ -45,6 +45,9 @@ pub struct Config {
     pub pins: Pins,
     /// What the daemon remembers.
     pub state: State,
+    /// Where leases are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
 }
 
 /// `[cluster]`
@@ -231,6 +234,15 @@ pub struct State {
     pub path: PathBuf,
 }
 
+/// `[store]` of kind "etcd".
+#[derive(Clone, Debug, Serialize)]
+pub struct Store {
+    /// `"etcd"`.
+    pub kind: &'static str,
+    /// Its members.
+    pub members: Vec<String>,
+}
+
 impl Config {
     /// The configuration of a node in a test network: native XDP on all its links, its files in
     /// the network's scratch directory, its pins on its own bpffs.
@@ -262,6 +274,7 @@ impl Config {
             api: Api { socket: directory.join("api.sock"), mode: None },
             pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },
             state: State { path: directory.join("state") },
+            store: None,
         }
     }
 

@@ -183,6 +183,18 @@ impl Daemon {
         Ok(())
     }
 
+    /// Waits until it ends by itself, and demands that it says it failed.
+    pub fn fail(&mut self) -> Result<()> {
+        let mut ended = None;
+        let _ = probe::until(PATIENCE, || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some()
+        });
+        let status = ended.with_context(|| format!("the daemon of node {} goes on", self.name))?;
+        ensure!(!status.success(), "the daemon of node {} ended as if all were well", self.name);
+        Ok(())
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), signal)
             .with_context(|| format!("sending {signal} to the daemon of node {}", self.name))

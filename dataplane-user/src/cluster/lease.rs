@@ -120,7 +120,7 @@ impl Lease {
     }
 
     /// How much was seen of the store.
-    fn seen(&self) -> Position {
+    pub fn seen(&self) -> Position {
         Store::seen(&*self.backend)
     }
 

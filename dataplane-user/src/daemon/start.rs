@@ -79,6 +79,7 @@ impl Daemon {
         }
         let held = start_keeper(&mut node, &config, &held);
         lease.open().await?;
+        state.keep_seen(lease.seen())?;
         node.arm(lease.deadline());
         let others = config.nodes.iter().filter(|node| node.name != config.node);
         let targets = Targets {

@@ -1,0 +1,273 @@
+//! The lease is kept in the store: a daemon acts as long as it can renew it there, and no longer.
+
+#[path = "../../ownership/tests/etcd/cluster.rs"]
+#[expect(dead_code, reason = "etcd's own tests do more to a cluster")]
+mod cluster;
+#[path = "../../ownership/tests/etcd/network.rs"]
+#[expect(dead_code, reason = "here the members share a network")]
+mod network;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
+use dataplane_user::api::{Client as Api, Status};
+use dataplane_user::cluster::{Backend, Lease};
+use dataplane_user::config::{EtcdStore, Store as StoreConfig};
+use dataplane_user::node::Incarnation;
+use dataplane_user::takeover::Pinned;
+use jumpgate_tests::address::Family;
+use jumpgate_tests::config::{Config, Fence, Service, Store};
+use jumpgate_tests::daemon::Daemon;
+use jumpgate_tests::inbox::Inbox;
+use jumpgate_tests::probe;
+use jumpgate_tests::require_root;
+use jumpgate_tests::topology::Cluster;
+use ownership::lease::{Found, LeaseTimes};
+use ownership::model::{OperationId, Time};
+use ownership::store::{Attempt, DirectoryWrite, Position, Seen, Store as _};
+use ownership::{Epoch, NodeIndex};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MEMBERS: usize = 3;
+
+/// A node whose lease is in etcd, with a session and an application that reads.
+struct Scene {
+    /// Before the network that it is in.
+    etcd: cluster::Cluster,
+    daemon: Daemon,
+    network: Cluster,
+    config: Config,
+    service: Service,
+    inbox: Inbox,
+    session: String,
+}
+
+/// `None` without etcd.
+fn scene() -> Result<Option<Scene>> {
+    let Some(programs) = cluster::Programs::find() else {
+        let why = "there is no etcd here: `cargo xtask setup` brings it";
+        ensure!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip this");
+        eprintln!("skipped: {why}");
+        return Ok(None);
+    };
+    let network = Cluster::builder().nodes(1).build()?;
+    let node = &network.nodes()[0];
+    let start = || cluster::Cluster::start(programs, MEMBERS, cluster::Options::default());
+    let etcd = node.namespace().run(start);
+    let service = Service::native("game", network.vip(Family::V4), 7000);
+    let mut config = Config::of(&network, node, std::slice::from_ref(&service));
+    // Long enough for a disk that has other things to do.
+    config.fence = Some(Fence {
+        lease: Duration::from_millis(3_000),
+        renew: Duration::from_millis(200),
+        margin: Duration::from_millis(50),
+    });
+    config.store = Some(Store { kind: "etcd", members: etcd.urls() });
+    let daemon = Daemon::start(&network, node, &config)?;
+    let inbox = Inbox::open(node.namespace(), daemon.socket(), &service, false, 2)?;
+    let session = Api::connect(daemon.socket())?.open("game", 1)?.session;
+    let scene = Scene { etcd, daemon, network, config, service, inbox, session };
+    scene.deliver()?;
+    Ok(Some(scene))
+}
+
+impl Scene {
+    fn status(&self) -> Result<Status> {
+        Ok(Api::connect(self.daemon.socket())?.status()?)
+    }
+
+    fn send(&self) -> Result<()> {
+        let session = self.session.parse::<ownership::SessionId>()?.bytes();
+        let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+        let to = SocketAddr::new(self.service.address, self.service.port);
+        let host = &self.network.clients()[0];
+        host.namespace().run(|| -> Result<()> {
+            let socket = std::net::UdpSocket::bind((host.address(Family::V4), 0))?;
+            socket.send_to(&bytes[..length], to)?;
+            Ok(())
+        })
+    }
+
+    fn deliver(&self) -> Result<()> {
+        self.send()?;
+        self.inbox.receive(PATIENCE)?.context("nothing was delivered")?;
+        Ok(())
+    }
+
+    fn count(&self, verdict: &str) -> Result<u64> {
+        let stats = Api::connect(self.daemon.socket())?.stats()?;
+        let counts = stats.services.values();
+        Ok(counts.filter_map(|counts| counts.verdicts.get(verdict)).sum())
+    }
+
+    /// Whether the fence comes to be open, or shut.
+    fn await_fence(&self, open: bool) -> Result<()> {
+        let is_so = || self.status().is_ok_and(|status| (status.fence_open_ms > 0) == open);
+        ensure!(probe::until(PATIENCE, is_so), "{:?}", self.status()?);
+        Ok(())
+    }
+
+    /// Does something with the store, as another node would.
+    fn with_store<R: Send, F: Future<Output = Result<R>>>(
+        &self,
+        work: impl FnOnce(Arc<Backend>) -> F + Send,
+    ) -> Result<R> {
+        self.network.nodes()[0].namespace().run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let config = StoreConfig::Etcd(EtcdStore {
+                    members: self.etcd.urls(),
+                    prefix: "jumpgate/".to_owned(),
+                    user: None,
+                    tls: None,
+                    accepts_single_member: false,
+                });
+                let seen = Seen::new(Position::START);
+                let backend = Backend::open(&config, NodeIndex::new(2)?, seen).await?;
+                work(Arc::new(backend)).await
+            })
+        })
+    }
+
+    /// The next daemon, which begins a new epoch.
+    fn restart_anew(&mut self) -> Result<()> {
+        let node = &self.network.nodes()[0];
+        self.daemon = Daemon::start(&self.network, node, &self.config)?;
+        let status = self.status()?;
+        ensure!(status.epoch == 2 && status.sessions == 0, "{status:?}");
+        ensure!(self.daemon.log().contains("sessions of the daemon before this one end"));
+        self.inbox.hand_over(self.daemon.socket(), "game", false)?;
+        self.session = Api::connect(self.daemon.socket())?.open("game", 0)?.session;
+        self.deliver()
+    }
+}
+
+fn me() -> Result<NodeIndex> {
+    Ok(NodeIndex::new(1)?)
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_the_store_stops_in_time_and_goes_on_when_it_is_back() -> Result<()> {
+    require_root!();
+    let Some(scene) = scene()? else { return Ok(()) };
+    (0..MEMBERS).for_each(|member| scene.etcd.stop(member));
+    scene.await_fence(false)?;
+    let refused = scene.count("fence-shut")?;
+    scene.send()?;
+    let is_refused = || scene.count("fence-shut").is_ok_and(|now| now == refused + 1);
+    ensure!(probe::until(PATIENCE, is_refused), "{}", scene.count("fence-shut")?);
+    ensure!(scene.inbox.take()?.is_none(), "delivered without a lease");
+    ensure!(scene.daemon.log().contains("the lease cannot be renewed"), "it is said");
+
+    (0..MEMBERS).for_each(|member| scene.etcd.go_on(member));
+    scene.await_fence(true)?;
+    let status = scene.status()?;
+    ensure!(status.epoch == 1 && status.sessions == 1, "in the same epoch: {status:?}");
+    scene.deliver()
+}
+
+#[test]
+fn a_daemon_is_replaced_in_its_epoch_which_the_store_bears_out() -> Result<()> {
+    require_root!();
+    let Some(mut scene) = scene()? else { return Ok(()) };
+    scene.daemon.kill()?;
+    scene.daemon = Daemon::start(&scene.network, &scene.network.nodes()[0], &scene.config)?;
+    scene.inbox.hand_over(scene.daemon.socket(), "game", false)?;
+    let status = scene.status()?;
+    ensure!(status.epoch == 1 && status.sessions == 1, "{status:?}");
+    scene.deliver()
+}
+
+#[test]
+fn a_node_whose_epoch_was_ended_stops_and_the_next_daemon_begins_another() -> Result<()> {
+    require_root!();
+    let Some(mut scene) = scene()? else { return Ok(()) };
+    scene.with_store(async |store| {
+        let fence = store.fence(me()?).await?.context("it is registered")?;
+        let attempt =
+            Attempt { by: fence.identity(), now: Time::from_millis(0), operation: OperationId(7) };
+        let (write, _) = DirectoryWrite::fence(&fence, attempt);
+        ensure!(store.write(write).await.is_won());
+        Ok(())
+    })?;
+    scene.daemon.fail()?;
+    ensure!(scene.daemon.log().contains("epoch was ended"), "{}", scene.daemon.log());
+    scene.send()?;
+    ensure!(scene.inbox.receive(Duration::from_millis(200))?.is_none(), "delivered when over");
+    scene.restart_anew()
+}
+
+#[test]
+fn a_node_and_its_clone_are_not_both_that_node() -> Result<()> {
+    require_root!();
+    let Some(mut scene) = scene()? else { return Ok(()) };
+    // The clone has all that the daemon has recorded of itself.
+    let text = fs::read_to_string(scene.config.state.path.join("a.incarnation"))?;
+    let recorded = serde_json::from_str::<Incarnation>(&text)?.to_record().context("a record")?;
+    let found = Found { boot: recorded.boot, pinned: Some(recorded.identity) };
+    let clone = Pinned { recorded, found };
+    scene.with_store(async |store| {
+        // Its heartbeat may come second, and lose; or right after the daemon's, and win.
+        for _ in 0..100 {
+            let times = LeaseTimes::default();
+            match Lease::resume(Arc::clone(&store), clone, times).await? {
+                Ok(mut lease) => {
+                    if lease.open().await.is_ok() {
+                        return Ok(());
+                    }
+                }
+                Err(why) => bail!("it is no clone: {why}"),
+            }
+        }
+        bail!("the clone was never faster")
+    })?;
+    scene.daemon.fail()?;
+    ensure!(scene.daemon.log().contains("somebody else is this node"), "{}", scene.daemon.log());
+    scene.send()?;
+    ensure!(scene.inbox.receive(Duration::from_millis(200))?.is_none(), "delivered when over");
+    scene.restart_anew()?;
+    // The clone is over by that, too.
+    scene.with_store(async |store| {
+        let stands = store.fence(me()?).await?.map(|fence| fence.epoch);
+        ensure!(stands == Epoch::new(2), "{stands:?}");
+        let refused = Lease::resume(store, clone, LeaseTimes::default()).await?;
+        ensure!(refused.is_err(), "the clone goes on");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_store_that_was_restored_from_a_backup_is_refused() -> Result<()> {
+    require_root!();
+    let network = Cluster::builder().nodes(1).build()?;
+    let node = &network.nodes()[0];
+    let service = Service::native("game", network.vip(Family::V4), 7000);
+    let config = Config::of(&network, node, std::slice::from_ref(&service));
+    let store = config.state.path.join("a.store");
+    let backup = config.state.path.join("backup");
+    let mut daemon = Daemon::start(&network, node, &config)?;
+    daemon.stop()?;
+    fs::copy(&store, &backup)?;
+    let mut daemon = Daemon::start(&network, node, &config)?;
+    ensure!(Api::connect(daemon.socket())?.status()?.epoch == 2);
+    daemon.stop()?;
+    fs::copy(&backup, &store)?;
+    // Its epochs would begin a second time.
+    let refused = Daemon::start(&network, node, &config);
+    ensure!(refused.is_err(), "it starts");
+    let log = fs::read_to_string(network.scratch().join("a/log"))?;
+    ensure!(log.contains("restored from a backup"), "{log}");
+    // An index that has a name keeps it.
+    fs::remove_file(config.state.path.join("a.seen"))?;
+    let mut renamed = config.clone();
+    (renamed.node, renamed.nodes[0].name) = ("z".to_owned(), "z".to_owned());
+    fs::rename(&store, config.state.path.join("z.store"))?;
+    ensure!(Daemon::start(&network, node, &renamed).is_err(), "under another name");
+    let log = fs::read_to_string(network.scratch().join("a/log"))?;
+    ensure!(log.contains("the node cannot be registered"), "{log}");
+    Ok(())
+}
