@@ -24,7 +24,7 @@ pub struct Counts {
     pub answered: u64,
     /// Answers to a packet that was answered already.
     pub duplicates: u64,
-    /// Answers of an owner older than one that was seen before; not among `answered`.
+    /// Answers of an owner that is none any more, going by the state_version; not among `answered`.
     pub stale: u64,
     /// Packets that are no answer to anything.
     pub strange: u64,
@@ -202,11 +202,14 @@ impl Client {
         if number >= self.next {
             return None;
         }
-        if owner < self.owner {
+        let ((epoch, version), (owners, known)) = (owner, self.owner);
+        if version > known {
+            // A client that has a control port would ask there.
+            self.owner = owner;
+        } else if epoch != owners {
             self.counts.stale += 1;
             return Some(());
         }
-        self.owner = owner;
         if self.waiting.remove(&number) {
             self.counts.answered += 1;
         } else {
@@ -250,7 +253,7 @@ impl Client {
         self.place.as_ref()
     }
 
-    /// The newest owner epoch and state_version that an answer carried.
+    /// The highest state_version that an answer carried, and the owner epoch that it came with.
     pub fn owner(&self) -> (u32, u64) {
         self.owner
     }

@@ -24,10 +24,11 @@
 //! ```
 //!
 //! Numbers are big-endian. The version is 1. The last two fields are there when
-//! [`FLAG_OWNER`] is set, as it is in every packet from server to client: a client that has seen
-//! an owner of a higher epoch, or a higher state_version, drops what an older owner still sends.
-//! Both are hints, unauthenticated: they may make a client ask its owner, never change its state.
-//! Epochs of different nodes compare only where all are drawn from one counter.
+//! [`FLAG_OWNER`] is set, as it is in every packet from server to client. The state_version tells
+//! who the owner is: a higher one than the client knows makes it ask; at any other, what does not
+//! come from the owner's epoch is an older owner's, and is dropped. The epoch is no order: a session
+//! may be handed to a node of an older one. Both are hints, unauthenticated: they may make a client
+//! ask its owner, never change its state.
 //!
 //! [`TYPE_OPEN`] starts a session: its SessionID field holds 16 random bytes of the client's,
 //! which only choose the node that answers. That node mints the SessionID and returns it in the
