@@ -1,4 +1,4 @@
-//! Daemons that do one thing wrong: what the simulator must find.
+//! Daemons and stores that do one thing wrong: what the simulator must find.
 
 use crate::check::Violation;
 
@@ -21,10 +21,14 @@ pub enum Broken {
     ResumesAnywhere,
     /// A node calls unknown what it does not know, whoever the slot's owner is.
     DeniesEverything,
+    /// A session that was handed over is never resumed.
+    NeverResumes,
+    /// The store loses a row of the audit log now and then.
+    LosesAuditRows,
 }
 
 impl Broken {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::DeadlineFromAnswer,
         Self::HandOffWithoutHold,
         Self::ReadSettlesUnknown,
@@ -33,6 +37,8 @@ impl Broken {
         Self::AnswersWithoutLease,
         Self::ResumesAnywhere,
         Self::DeniesEverything,
+        Self::NeverResumes,
+        Self::LosesAuditRows,
     ];
 
     /// Whether it does harm only where a lost node's sessions are taken over.
@@ -45,7 +51,9 @@ impl Broken {
             Self::HandOffWithoutHold
             | Self::ReadSettlesUnknown
             | Self::RetriedAsAnother
-            | Self::DeniesEverything => false,
+            | Self::DeniesEverything
+            | Self::NeverResumes
+            | Self::LosesAuditRows => false,
         }
     }
 
@@ -63,6 +71,8 @@ impl Broken {
             }
             Self::AnswersWithoutLease => matches!(violation, Violation::NotLinearizable { .. }),
             Self::DeniesEverything => matches!(violation, Violation::LockedOut { .. }),
+            Self::NeverResumes => matches!(violation, Violation::Stuck(_)),
+            Self::LosesAuditRows => matches!(violation, Violation::Audit(_)),
         }
     }
 }

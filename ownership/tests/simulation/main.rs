@@ -82,9 +82,10 @@ fn a_seed_is_the_whole_run() {
 }
 
 #[test]
-fn what_a_daemon_does_wrong_is_found() {
+fn whatever_is_done_wrong_is_found() {
     for broken in Broken::ALL {
         let found = seeds::find(0..QUICK, Some(broken), 1, |violation| broken.shows_as(violation));
-        assert!(!found.is_empty(), "{broken:?} is not found");
+        let (seed, violation) = found.first().unwrap_or_else(|| panic!("{broken:?} is not found"));
+        println!("{broken:?}: seed {seed}: {violation}");
     }
 }

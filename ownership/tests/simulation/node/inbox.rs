@@ -1,7 +1,7 @@
 //! Takes in what other nodes hand over.
 
 use super::{Node, commit::Changed, is_handed_off};
-use crate::check::Violation;
+use crate::{broken::Broken, check::Violation};
 use ownership::{
     model::Input,
     pending::NotDone,
@@ -71,6 +71,9 @@ impl Node {
                 return;
             }
             self.own(stands, Knowledge::Read);
+            if self.is_broken(Broken::NeverResumes) {
+                return;
+            }
             let Some(turn) = self.turn(session) else { return };
             match arrived.resume(&stands, &self.context()) {
                 Ok(pending) => {
@@ -86,6 +89,9 @@ impl Node {
 
     /// Goes on with a session that was taken out of the inbox, but not resumed.
     pub(super) async fn finish_arrival(self: &Rc<Self>, session: ownership::SessionId) {
+        if self.is_broken(Broken::NeverResumes) {
+            return;
+        }
         let Some(turn) = self.turn(session) else { return };
         if let Changed::Refused(reason) = self.change(&turn, Input::Resume).await {
             self.sim.accuse(Violation::Glue(format!("{session} cannot be resumed: {reason}")));

@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::{
+    broken::Broken,
     network::End,
     sim::Event,
     store::{self, Answer, Call, CallId, Request, Submission, Which},
@@ -9,7 +10,7 @@ use crate::{
 };
 use ownership::{
     model::OperationId,
-    store::{Fault as StoreFault, Outcome, Position, Row, Transaction, Write},
+    store::{Fault as StoreFault, Outcome, Position, Row, Span, Transaction, Write},
 };
 use std::sync::{MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -68,11 +69,23 @@ impl World {
             None => store::answer(&mut self.tables, call),
         };
         self.note(&call.request, &answer);
+        if self.sim.plan.broken == Some(Broken::LosesAuditRows) {
+            self.lose_audit_row();
+        }
         let stands = self.tables.position();
         let delay =
             self.sim.draw(|draw| self.sim.network.borrow().stream(draw, End::Store, call.from));
         if let Some(delay) = delay {
             self.sim.after(delay, Event::Answer(number, answer, stands));
+        }
+    }
+
+    /// Now and then the last row of the audit log is gone.
+    fn lose_audit_row(&mut self) {
+        let last = self.tables.rows(Span::Audit).last().map(Row::key);
+        if let Some(key) = last.filter(|_| self.sim.draw(|draw| draw.per_mille(10))) {
+            let lost = self.tables.apply_parts(&[], &[Write::Delete(key)], &[]);
+            self.sim.tell("an audit row is lost", lost);
         }
     }
 
