@@ -48,6 +48,9 @@ pub enum NotResumable {
 }
 
 /// An epoch that is about to be resumed: what its sessions' moves were at is put in order first.
+///
+/// So is the kernel, which may still hold a session that the earlier process had handed over: what comes for it
+/// is sent on ([`Redirect::to_owner`](crate::transfer::Redirect::to_owner)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resuming {
     holder: Holder,

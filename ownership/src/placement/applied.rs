@@ -79,7 +79,9 @@ impl Applied {
     ///
     /// It must have read the slot's off-home rows since it applied the placement, and the inbox of this node
     /// since it was asked: a session that was handed here may not have been taken in yet. And its lease must
-    /// be open: whoever may not act as an owner has no sessions, and knows nothing of what others have.
+    /// be open: whoever may not act as an owner has no sessions, and knows nothing of what others have. In
+    /// *sticky*, the copy in its own store of a session that it has handed away is no objection: if that
+    /// lived, there would be an off-home row.
     pub fn may_deny(&self, slot: u16) -> bool {
         let is_moving = self.placement.slots()[usize::from(slot)].previous.is_some();
         self.may_mint(slot) && !is_moving

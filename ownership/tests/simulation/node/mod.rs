@@ -287,6 +287,14 @@ impl Node {
         self.sim.tell("hold", (self.machine.place, session));
     }
 
+    /// Sends on what comes for a session that an earlier process may have left held.
+    fn pass_on(&self, stored: &StoredSession) {
+        let is_known = self.machine.kernel.borrow().knows(stored.record.id());
+        if is_known {
+            self.publish(stored);
+        }
+    }
+
     /// Another node owns it.
     fn disown(&self, stored: &StoredSession) {
         self.owned.borrow_mut().remove(&stored.record.id());

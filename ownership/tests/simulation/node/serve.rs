@@ -8,7 +8,8 @@ use crate::{
 use ownership::{
     pending::Pending,
     reattach::{Decided, Examined, NoRecord, Proven, Reply, examine},
-    store::{Directory, SessionWrite, Sessions},
+    store::{Directory, SessionWrite, Sessions, StoredSession},
+    takeover::Strategy,
 };
 use std::{net::SocketAddr, rc::Rc};
 
@@ -85,8 +86,19 @@ impl Node {
                     Decided::Commit(..) => panic!("nothing follows a session's end"),
                 }
             }
-            None if !waits && self.may_deny(session) => proven.without(NoRecord::Unknown),
+            stands if !waits && !self.has_owner(stands) && self.may_deny(session) => {
+                proven.without(NoRecord::Unknown)
+            }
             _ => proven.without(NoRecord::Elsewhere),
         }
+    }
+
+    /// Whether what the node has read proves that a session has an owner. *Sticky*: its own store's copy of what
+    /// it has handed away proves nothing; whether that session still lives, the placement and off-home rows say.
+    fn has_owner(&self, stands: Option<StoredSession>) -> bool {
+        stands.is_some_and(|stored| match self.sim.plan.strategy {
+            Strategy::Shared => true,
+            Strategy::Sticky => stored.record.owner().node == self.machine.node,
+        })
     }
 }

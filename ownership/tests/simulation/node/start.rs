@@ -114,7 +114,10 @@ impl Node {
         self.identity.set(resuming.identity());
         for stored in &sessions {
             let record = &stored.record;
-            if record.owner() == me && !record.is_terminated() && !is_unsettled(record, me) {
+            if record.owner() != me {
+                // It was handed over, and that process did not come to telling its kernel.
+                self.pass_on(stored);
+            } else if !record.is_terminated() && !is_unsettled(record, me) {
                 self.own(*stored, Knowledge::Read);
             }
         }
