@@ -33,6 +33,9 @@ use std::collections::BTreeSet;
 const QUICK: u64 = 500;
 const FULL: u64 = 10_000;
 
+/// How many runs it may take until something that is done wrong is found. Some hundred have been enough.
+const MOST: u64 = 2_000;
+
 /// How many failures are enough to stop, and how many events of the first are shown.
 const ENOUGH: usize = 8;
 const SHOWN: usize = 100;
@@ -84,7 +87,7 @@ fn a_seed_is_the_whole_run() {
 #[test]
 fn whatever_is_done_wrong_is_found() {
     for broken in Broken::ALL {
-        let found = seeds::find(0..QUICK, Some(broken), 1, |violation| broken.shows_as(violation));
+        let found = seeds::find(0..MOST, Some(broken), 1, |violation| broken.shows_as(violation));
         let (seed, violation) = found.first().unwrap_or_else(|| panic!("{broken:?} is not found"));
         println!("{broken:?}: seed {seed}: {violation}");
     }
