@@ -8,13 +8,13 @@ mod cluster;
 mod network;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
-use dataplane_user::api::{Client as Api, Status};
+use dataplane_user::api::{Client as Api, NodeRow, Standing, Status};
 use dataplane_user::cluster::{Backend, Lease};
 use dataplane_user::config::{EtcdStore, Store as StoreConfig};
 use dataplane_user::node::Incarnation;
@@ -25,7 +25,7 @@ use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::inbox::Inbox;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
-use jumpgate_tests::topology::Cluster;
+use jumpgate_tests::topology::{Cluster, Node};
 use ownership::lease::{Found, LeaseTimes};
 use ownership::model::{OperationId, Time};
 use ownership::store::{Attempt, DirectoryWrite, Position, Seen, Store as _};
@@ -46,20 +46,22 @@ struct Scene {
     session: String,
 }
 
-/// `None` without etcd.
-fn scene() -> Result<Option<Scene>> {
+/// An etcd cluster at the underlay address of the first node; `None` without etcd.
+fn etcd(network: &Cluster) -> Result<Option<cluster::Cluster>> {
     let Some(programs) = cluster::Programs::find() else {
         let why = "there is no etcd here: `cargo xtask setup` brings it";
         ensure!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip this");
         eprintln!("skipped: {why}");
         return Ok(None);
     };
-    let network = Cluster::builder().nodes(1).build()?;
     let node = &network.nodes()[0];
-    let start = || cluster::Cluster::start(programs, MEMBERS, cluster::Options::default());
-    let etcd = node.namespace().run(start);
-    let service = Service::native("game", network.vip(Family::V4), 7000);
-    let mut config = Config::of(&network, node, std::slice::from_ref(&service));
+    let IpAddr::V4(host) = network.underlay_address(node) else { bail!("an IPv4 underlay") };
+    let options = cluster::Options { host: Some(host), ..cluster::Options::default() };
+    Ok(Some(node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options))))
+}
+
+fn config(network: &Cluster, node: &Node, etcd: &cluster::Cluster, service: &Service) -> Config {
+    let mut config = Config::of(network, node, std::slice::from_ref(service));
     // Long enough for a disk that has other things to do.
     config.fence = Some(Fence {
         lease: Duration::from_millis(3_000),
@@ -67,6 +69,16 @@ fn scene() -> Result<Option<Scene>> {
         margin: Duration::from_millis(50),
     });
     config.store = Some(Store { kind: "etcd", members: etcd.urls() });
+    config
+}
+
+/// `None` without etcd.
+fn scene() -> Result<Option<Scene>> {
+    let network = Cluster::builder().nodes(1).build()?;
+    let Some(etcd) = etcd(&network)? else { return Ok(None) };
+    let node = &network.nodes()[0];
+    let service = Service::native("game", network.vip(Family::V4), 7000);
+    let config = config(&network, node, &etcd, &service);
     let daemon = Daemon::start(&network, node, &config)?;
     let inbox = Inbox::open(node.namespace(), daemon.socket(), &service, false, 2)?;
     let session = Api::connect(daemon.socket())?.open("game", 1)?.session;
@@ -86,7 +98,7 @@ impl Scene {
         let to = SocketAddr::new(self.service.address, self.service.port);
         let host = &self.network.clients()[0];
         host.namespace().run(|| -> Result<()> {
-            let socket = std::net::UdpSocket::bind((host.address(Family::V4), 0))?;
+            let socket = UdpSocket::bind((host.address(Family::V4), 0))?;
             socket.send_to(&bytes[..length], to)?;
             Ok(())
         })
@@ -238,6 +250,79 @@ fn a_node_and_its_clone_are_not_both_that_node() -> Result<()> {
         ensure!(refused.is_err(), "the clone goes on");
         Ok(())
     })
+}
+
+/// What a node says of node b.
+fn of_b(daemon: &Daemon) -> Result<NodeRow> {
+    let nodes = Api::connect(daemon.socket())?.nodes()?;
+    nodes.into_iter().find(|row| row.node == "b").context("node b")
+}
+
+#[test]
+fn nodes_know_each_others_epochs_and_forwarded_packets_name_them() -> Result<()> {
+    require_root!();
+    let network = Cluster::builder().nodes(2).build()?;
+    let Some(etcd) = etcd(&network)? else { return Ok(()) };
+    let service = Service::native("game", network.vip(Family::V4), 7000);
+    let configs: Vec<_> =
+        network.nodes().iter().map(|node| config(&network, node, &etcd, &service)).collect();
+    let start = |index: usize, arguments: &[&str]| {
+        Daemon::start_with(&network, &network.nodes()[index], &configs[index], arguments)
+    };
+    let (a, mut b) = (start(0, &[])?, start(1, &[])?);
+    let knows = |epoch: u32| {
+        let is_so = || {
+            of_b(&a)
+                .is_ok_and(|row| row.epoch == Some(epoch) && row.standing == Standing::Accepting)
+        };
+        ensure!(probe::until(PATIENCE, is_so), "{:?}", of_b(&a)?);
+        Ok(())
+    };
+    // Epochs come from one counter.
+    knows(2)?;
+    let knows_itself = || of_b(&b).is_ok_and(|row| row.is_this && row.epoch == Some(2));
+    ensure!(probe::until(PATIENCE, knows_itself), "{:?}", of_b(&b)?);
+    let mut command = a.command()?;
+    let shown = command.args(["nodes", "--socket"]).arg(a.socket()).output()?;
+    let text = String::from_utf8(shown.stdout)?;
+    ensure!(text.contains("a (this)") && text.contains("accepting"), "{text}");
+
+    let frames = |daemon: &Daemon, verdict: &str| -> Result<u64> {
+        let stats = Api::connect(daemon.socket())?.stats()?;
+        let all = stats.services.values().chain([&stats.other]);
+        Ok(all.filter_map(|counts| counts.verdicts.get(verdict)).sum())
+    };
+    let client = &network.clients()[0];
+    let to = SocketAddr::new(service.address, service.port);
+    network.route_vips_to(&[0])?;
+    for round in 1..=2 {
+        let inbox = Inbox::open(network.nodes()[1].namespace(), b.socket(), &service, false, 2)?;
+        let id = Api::connect(b.socket())?.open("game", 1)?.session;
+        let session = id.parse::<ownership::SessionId>()?.bytes();
+        let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+        // Node a may not know the way yet, or the epoch.
+        let arrives = probe::until(PATIENCE, || {
+            let sent = client.namespace().run(|| {
+                let socket = UdpSocket::bind((client.address(Family::V4), 0))?;
+                socket.send_to(&bytes[..length], to)
+            });
+            sent.is_ok() && inbox.receive(Duration::from_millis(100)).is_ok_and(|got| got.is_some())
+        });
+        ensure!(arrives && frames(&a, "forward-slot")? > 0, "round {round}");
+        if round == 2 {
+            break;
+        }
+        // Its epoch is over with it: the next one is another, and node a is told.
+        b.kill()?;
+        drop(inbox);
+        b = start(1, &["--fresh"])?;
+        knows(3)?;
+    }
+    // One that is silent is said to be.
+    b.kill()?;
+    let is_silent = || of_b(&a).is_ok_and(|row| row.silent_ms.is_some_and(|silent| silent > 1_000));
+    ensure!(probe::until(PATIENCE, is_silent), "{:?}", of_b(&a)?);
+    Ok(())
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::{
     message::{
-        CapturedPackets, Events, Explanation, HeldSessions, OpenedSession, Request, Response,
-        SessionRow, Stats, Status, XskPlace,
+        CapturedPackets, Events, Explanation, HeldSessions, NodeRow, OpenedSession, Request,
+        Response, SessionRow, Stats, Status, XskPlace,
     },
     wire::{self, ReceiveError, ResponseMessage},
 };
@@ -73,6 +73,14 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, ClientError> {
         match self.call(&Request::Status, None)? {
             Response::Status(status) => Ok(*status),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// The nodes of the cluster as this one sees them.
+    pub fn nodes(&mut self) -> Result<Vec<NodeRow>, ClientError> {
+        match self.call(&Request::Nodes, None)? {
+            Response::Nodes(nodes) => Ok(nodes),
             _ => Err(ClientError::Answer(None)),
         }
     }

@@ -21,6 +21,8 @@ pub enum Request {
         /// Only those behind this number; 0 is before the first.
         after: u64,
     },
+    /// The nodes of the cluster as this one sees them. Answered with [`Response::Nodes`].
+    Nodes,
     /// The sessions, in the order of their ids. Answered with [`Response::Sessions`].
     Sessions {
         /// Only those behind this id.
@@ -205,6 +207,8 @@ pub enum Response {
     Events(Events),
     /// Some sessions.
     Sessions(Vec<SessionRow>),
+    /// The nodes, in the order of the configuration.
+    Nodes(Vec<NodeRow>),
     /// What would become of packets, in their order.
     Explanations(Vec<Explanation>),
     /// A capture has begun; its number.
@@ -335,6 +339,52 @@ pub struct NextHop {
     pub mac: Option<String>,
     /// The interface that leads there.
     pub interface: Option<String>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub node: String,
+    /// Its index.
+    pub index: u16,
+    /// Its underlay address.
+    pub address: String,
+    /// Whether it is the node that answers.
+    pub is_this: bool,
+    /// What it may do by the store.
+    pub standing: Standing,
+    /// Its epoch by the store.
+    pub epoch: Option<u32>,
+    /// For how long its heartbeat has stood unchanged, as far as this node has seen, in milliseconds;
+    /// `None` if its epoch is over or nothing is known of it.
+    pub silent_ms: Option<u64>,
+}
+
+/// What a node may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Own sessions, and take more.
+    Accepting,
+    /// Own sessions, and take no more.
+    Draining,
+    /// Nothing: its epoch is over.
+    Fenced,
+    /// The store knows nothing of it, or is not shared with it.
+    Unknown,
+}
+
+impl Standing {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepting => "accepting",
+            Self::Draining => "draining",
+            Self::Fenced => "fenced",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A service of the node.

@@ -14,7 +14,7 @@ mod wire;
 pub use client::{Client, ClientError};
 pub use message::{
     Answer, CapturedPacket, CapturedPackets, EventRow, EventTotal, Events, Explanation,
-    HOLD_AT_ONCE, HeldSessions, Interface, NextHop, OpenedSession, Request, Response,
-    ServiceStatus, SessionRow, Stats, Status, XskPlace,
+    HOLD_AT_ONCE, HeldSessions, Interface, NextHop, NodeRow, OpenedSession, Request, Response,
+    ServiceStatus, SessionRow, Standing, Stats, Status, XskPlace,
 };
 pub use server::{Server, ServerError};

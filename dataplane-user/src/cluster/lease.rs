@@ -1,6 +1,6 @@
 //! The node's lease: begun when the daemon starts, kept as long as it runs.
 
-use super::{Backend, now};
+use super::{AGAIN, Backend, now};
 use crate::{
     node::{Node, StateFolder, lock},
     takeover::Pinned,
@@ -22,9 +22,6 @@ use tokio::{sync::watch, task::JoinHandle};
 
 /// For how long the store may not answer a daemon that starts.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long after a fault the store is asked again.
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the node cannot begin.
 #[derive(Debug, Error)]

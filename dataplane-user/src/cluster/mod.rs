@@ -7,14 +7,20 @@
 mod backend;
 mod lease;
 mod seen;
+mod watch;
 
 pub use backend::{Backend, OpenError};
 pub use lease::{BeginError, Keeper, Lease, Unresumable};
 pub use ownership::lease::Over;
+pub use watch::{Heard, Known, Watcher};
 
 use ownership::lease::{BootTime, LeaseTimes};
 
 use crate::{config, dataplane::clock::boottime};
+use std::time::Duration;
+
+/// How long after a fault the store is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The time by which leases are measured.
 pub fn now() -> BootTime {

@@ -11,7 +11,7 @@ pub use error::StartError;
 
 use crate::{
     api::Server,
-    cluster::{Keeper, Over},
+    cluster::{Keeper, Over, Watcher},
     config::Config,
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
@@ -82,6 +82,7 @@ pub struct Daemon {
     /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
     believed: BTreeSet<NodeIndex>,
     keeper: Keeper,
+    _watcher: Watcher,
     _server: Server,
     state: Arc<StateFolder>,
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::Server,
-    cluster::{self, Backend, Lease, Unresumable},
+    cluster::{self, Backend, Lease, Unresumable, Watcher},
     config::{self, Config},
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
     hold::{self, Bounds},
@@ -57,13 +57,11 @@ impl Daemon {
             }
         }
         let Loaded { dataplane, sessions, held } = load_or_adopt(&config, load, &start)?;
+        let times = cluster::times(&config.fence);
         let mut lease = match resumed {
             Some(lease) => lease,
             // As late as can be: from here on the lease runs.
-            None => {
-                let times = cluster::times(&config.fence);
-                Lease::register(backend, this.index, &this.name, times).await?
-            }
+            None => Lease::register(Arc::clone(&backend), this.index, &this.name, times).await?,
         };
         let identity = lease.identity();
         let epoch = identity.owner.epoch;
@@ -104,6 +102,7 @@ impl Daemon {
                     });
                 }
                 let keeper = lease.keep(Arc::clone(&node), Arc::clone(&state));
+                let watcher = Watcher::start(backend, Arc::clone(&node), times);
                 let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
                 Ok(Self {
                     config,
@@ -114,6 +113,7 @@ impl Daemon {
                     new_links,
                     believed,
                     keeper,
+                    _watcher: watcher,
                     _server: server,
                     state,
                 })

@@ -61,6 +61,7 @@ impl Node {
     fn handle(&mut self, request: &Request, fd: Option<&OwnedFd>) -> Result<Answer, Refusal> {
         let response = match request {
             Request::Status => Response::Status(Box::new(self.status())),
+            Request::Nodes => Response::Nodes(self.nodes()),
             Request::Stats { by_cpu } => Response::Stats(self.stats(*by_cpu)?),
             Request::Events { after } => Response::Events(self.events_after(*after)?),
             Request::Sessions { after, limit } => {

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod capture;
+mod cluster;
 mod events;
 mod explain;
 mod handler;
@@ -26,6 +27,7 @@ pub use state_folder::{StateError, StateFolder};
 
 use crate::{
     api::OpenedSession,
+    cluster::Known,
     dataplane::{
         Dataplane,
         attach::Attached,
@@ -92,6 +94,7 @@ pub struct Node {
     loads_capture: bool,
     /// How many captures there were.
     captures: u64,
+    known: Known,
 }
 
 /// A node of the cluster as this node sees it.
@@ -163,6 +166,7 @@ impl Node {
             capture: None,
             loads_capture: false,
             captures: 0,
+            known: Known::default(),
         };
         node.recover_clients();
         node

@@ -58,6 +58,8 @@ pub struct Options {
     pub tls: bool,
     /// Each member is in a namespace of its own, behind this one.
     pub network: Option<Network>,
+    /// The address of all members where they share a network; the loopback's if there is none.
+    pub host: Option<Ipv4Addr>,
 }
 
 /// A cluster of etcd servers.
@@ -83,7 +85,7 @@ impl Cluster {
     pub fn start(programs: Programs, members: usize, options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("jumpgate-etcd-").tempdir().unwrap().keep();
         let sweeper = sweeper(&dir);
-        let members = addresses(members, options.network)
+        let members = addresses(members, &options)
             .into_iter()
             .enumerate()
             .map(|(at, [client, peer, metrics])| Member {
@@ -308,12 +310,13 @@ impl Drop for Cluster {
 }
 
 /// Where members listen: to clients, to each other, and to who asks what they measure.
-fn addresses(members: usize, network: Option<Network>) -> Vec<[SocketAddr; 3]> {
-    if let Some(network) = network {
+fn addresses(members: usize, options: &Options) -> Vec<[SocketAddr; 3]> {
+    if let Some(network) = options.network {
         let of = |at| [2379, 2380, 2381].map(|port| (network.address(at), port).into());
         return (0..members).map(of).collect();
     }
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let host = options.host.unwrap_or(Ipv4Addr::LOCALHOST);
+    let bind = |_| TcpListener::bind((host, 0)).expect("a free port");
     let listeners: Vec<[TcpListener; 3]> = (0..members).map(|_| [(); 3].map(bind)).collect();
     // Once the listeners are gone the ports are free again; nobody else is likely to be given them
     // so soon.

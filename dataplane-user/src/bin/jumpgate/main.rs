@@ -4,6 +4,7 @@ mod capture;
 mod check;
 mod events;
 mod explain;
+mod nodes;
 mod output;
 mod run;
 mod sessions;
@@ -55,6 +56,14 @@ enum Command {
     },
     /// Shows how this node is.
     Status {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the nodes of the cluster as this one sees them: their epochs, and when they were last heard.
+    Nodes {
         #[command(flatten)]
         daemon: Daemon,
         /// As JSON.
@@ -166,6 +175,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
+        Command::Nodes { daemon, json } => nodes::nodes(&mut daemon.connect()?, json),
         Command::Stats { daemon, watch, json, cpus } => {
             stats::stats(&mut daemon.connect()?, watch, json, cpus)
         }
