@@ -21,7 +21,8 @@ const ALL: usize = 10_000_000;
 /// How much memory one may take, in KiB.
 const MEMORY: u64 = 8 << 20;
 
-const MOVES: Budget = Budget { doubts: 2, reboots: 1, ends: 1, moves: 2, aborts: 1, ..NOTHING };
+const MOVES: Budget =
+    Budget { doubts: 2, crashes: 1, reboots: 1, ends: 1, moves: 2, aborts: 1, ..NOTHING };
 
 const SLOTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, births: 1, plans: 1, ..NOTHING };
 
@@ -126,7 +127,7 @@ fn sticky_sessions_wait_for_a_lost_node() {
 }
 
 fn shared_transfers() -> Config {
-    transfer(Shared, Budget { crashes: 1, ..MOVES })
+    transfer(Shared, MOVES)
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn sessions_in_the_shared_store_move() {
 }
 
 fn sticky_transfers() -> Config {
-    transfer(Sticky, Budget { crashes: 2, ..MOVES })
+    transfer(Sticky, MOVES)
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn clients_of_sticky_sessions_move() {
 }
 
 fn restores() -> Config {
-    restore(Budget { ticks: 4, crashes: 1, changes: 3, moves: 1, restores: 1, ..NOTHING })
+    restore(Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING })
 }
 
 #[test]
