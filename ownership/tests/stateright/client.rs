@@ -17,6 +17,7 @@ use ownership::{
     pending::Pending,
     reattach::{Decided, Examined, NoRecord, Proven, Reply, Secret, Secrets, examine},
     store::{SessionWrite, StoredSession},
+    takeover::Strategy,
 };
 use std::{
     hash::{Hash, Hasher},
@@ -155,16 +156,26 @@ impl<W: Way> Driver<'_, W> {
 
     /// Why this node has no record of a session.
     fn why(&self, session: usize) -> NoRecord {
-        let placed = self.node.kernel.placed.as_ref();
-        let may_deny = placed.is_some_and(|placed| placed.applied.may_deny(0));
         match self.node.work(session) {
-            Some(Work::Elsewhere(_) | Work::Stopped) => NoRecord::Elsewhere,
-            Some(Work::None) => match self.world.session(self.at, session) {
-                None if may_deny && self.node.delivers_as().is_some() => NoRecord::Unknown,
-                _ => NoRecord::Elsewhere,
-            },
+            Some(Work::None) if self.may_deny(session) => NoRecord::Unknown,
+            Some(Work::None | Work::Elsewhere(_) | Work::Stopped) => NoRecord::Elsewhere,
             _ => NoRecord::InDoubt,
         }
+    }
+
+    /// Whether nobody can have a session that this node knows nothing of.
+    fn may_deny(&self, session: usize) -> bool {
+        let placed = self.node.kernel.placed.as_ref();
+        let row = self.world.session(self.at, session);
+        // *Sticky*: the copy of what was handed away says nothing.
+        let is_known = row.is_some_and(|row| {
+            W::STRATEGY == Strategy::Shared || row.record.owner().node == self.node.index
+        });
+        let waits = self.sight().arrival(session).is_some() && !self.makes(Mistake::InboxUnread);
+        !is_known
+            && !waits
+            && placed.is_some_and(|placed| placed.applied.may_deny(0))
+            && self.node.delivers_as().is_some()
     }
 
     fn answer(

@@ -110,6 +110,8 @@ pub enum Mistake {
     ClearedBeforeBarrier,
     /// The redirect goes when the destination has gone on.
     RedirectDropped,
+    /// A session is denied without a look at what was handed to the node.
+    InboxUnread,
     /// A store that is older than what was seen of it is used all the same.
     OlderStoreUsed,
 }

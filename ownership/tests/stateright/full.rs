@@ -16,7 +16,7 @@ use std::{
 };
 
 /// How many states they have together, at least.
-const ALL: usize = 10_000_000;
+const ALL: usize = 30_000_000;
 
 /// How much memory one may take, in KiB.
 const MEMORY: u64 = 8 << 20;
@@ -28,7 +28,7 @@ const SLOTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, births: 1, plans
 
 const REQUESTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, requests: 2, ..NOTHING };
 
-const MODELS: [fn() -> Config; 15] = [
+const MODELS: [fn() -> Config; 16] = [
     leases,
     long_leases,
     leases_that_deny,
@@ -43,6 +43,7 @@ const MODELS: [fn() -> Config; 15] = [
     sticky_clones,
     shared_clients,
     sticky_clients,
+    clients_while_slots_move,
     restores,
 ];
 
@@ -71,7 +72,7 @@ fn peak() -> u64 {
 }
 
 #[test]
-fn they_are_ten_million_states() {
+fn they_are_thirty_million_states() {
     let states: usize = MODELS.iter().map(|model| model().least).sum();
     assert!(states >= ALL, "{states}");
 }
@@ -127,7 +128,7 @@ fn sticky_sessions_wait_for_a_lost_node() {
 }
 
 fn shared_transfers() -> Config {
-    transfer(Shared, MOVES)
+    Config { least: 1_400_000, ..transfer(Shared, MOVES) }
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn sticky_sessions_move() {
 }
 
 fn shared_placements() -> Config {
-    placement(Shared, SLOTS)
+    Config { least: 10_000_000, ..placement(Shared, SLOTS) }
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn slots_move() {
 }
 
 fn sticky_placements() -> Config {
-    placement(Sticky, SLOTS)
+    Config { least: 3_500_000, ..placement(Sticky, SLOTS) }
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn slots_of_sticky_sessions_move() {
 
 fn slots_that_move_twice() -> Config {
     let slots = placement(Shared, Budget { doubts: 1, births: 1, plans: 2, ..NOTHING });
-    Config { reaches: &[Reached::Born], ..slots }
+    Config { least: 1_300_000, reaches: &[Reached::Born], ..slots }
 }
 
 #[test]
@@ -173,7 +174,8 @@ fn slots_move_on_or_back() {
 }
 
 fn clones() -> Config {
-    clone(Shared, Budget { ticks: 4, doubts: 1, changes: 1, ..NOTHING })
+    let budget = Budget { ticks: 4, doubts: 1, changes: 1, ..NOTHING };
+    Config { least: 3_200_000, ..clone(Shared, budget) }
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn a_clone_of_a_sticky_node_runs() {
 }
 
 fn shared_clients() -> Config {
-    client(Shared, REQUESTS)
+    Config { least: 2_000_000, ..client(Shared, REQUESTS) }
 }
 
 #[test]
@@ -209,8 +211,18 @@ fn clients_of_sticky_sessions_move() {
     explore(sticky_clients());
 }
 
+fn clients_while_slots_move() -> Config {
+    client(Sticky, Budget { doubts: 1, moves: 2, plans: 1, requests: 1, ..NOTHING })
+}
+
+#[test]
+fn clients_move_while_slots_do() {
+    explore(clients_while_slots_move());
+}
+
 fn restores() -> Config {
-    restore(Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING })
+    let budget = Budget { ticks: 4, changes: 3, moves: 1, restores: 1, ..NOTHING };
+    Config { least: 270_000, ..restore(budget) }
 }
 
 #[test]

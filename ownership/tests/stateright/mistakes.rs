@@ -96,6 +96,12 @@ fn a_redirect_that_is_dropped_while_its_session_lives_is_found() {
 }
 
 #[test]
+fn a_denial_without_a_look_at_the_inbox_is_found() {
+    let model = client(Sticky, Budget { moves: 1, plans: 1, requests: 1, ..NOTHING });
+    breaks(Mistake::InboxUnread, LOCKED_OUT, model);
+}
+
+#[test]
 fn a_store_that_is_older_than_what_was_seen_of_it_is_found() {
     let model = restore(Budget { ticks: 2, changes: 2, restores: 1, ..NOTHING });
     breaks(Mistake::OlderStoreUsed, ONE_LINE, model);

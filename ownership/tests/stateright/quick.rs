@@ -20,7 +20,7 @@ const SLOTS: Budget = Budget { moves: 1, births: 1, plans: 1, ..NOTHING };
 
 const REQUESTS: Budget = Budget { doubts: 1, crashes: 1, moves: 1, requests: 1, ..NOTHING };
 
-const MODELS: [fn() -> Config; 14] = [
+const MODELS: [fn() -> Config; 15] = [
     leases,
     long_leases,
     leases_that_deny,
@@ -34,6 +34,7 @@ const MODELS: [fn() -> Config; 14] = [
     sticky_clones,
     shared_clients,
     sticky_clients,
+    clients_while_slots_move,
     restores,
 ];
 
@@ -166,6 +167,15 @@ fn sticky_clients() -> Config {
 #[test]
 fn a_client_gets_through_while_its_sticky_session_moves() {
     holds(sticky_clients(), Search::Breadth);
+}
+
+fn clients_while_slots_move() -> Config {
+    client(Sticky, Budget { moves: 1, plans: 1, requests: 1, ..NOTHING })
+}
+
+#[test]
+fn a_client_gets_through_while_its_slot_moves() {
+    holds(clients_while_slots_move(), Search::Breadth);
 }
 
 fn restores() -> Config {
