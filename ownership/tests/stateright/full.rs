@@ -203,7 +203,7 @@ fn clients_move() {
 }
 
 fn sticky_clients() -> Config {
-    client(Sticky, Budget { repeats: 1, ..REQUESTS })
+    client(Sticky, REQUESTS)
 }
 
 #[test]
