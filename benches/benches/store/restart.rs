@@ -2,7 +2,7 @@
 //! its sessions have been read, and what memory it has then: by a process of its own, from the disk,
 //! the kernel's copy of the file having been dropped.
 
-use crate::{ROUNDS, callers::Callers, label, open};
+use crate::{COMMITS, callers::Callers, label, open};
 use anyhow::{Context, Result};
 use jumpgate_benches::figure::{Figure, Figures};
 use ownership::store::Sessions;
@@ -17,6 +17,9 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
+/// How often a store is opened after either end.
+const RESTARTS: usize = 5;
+
 /// What the victim says once it commits.
 const READY: &str = "ready";
 
@@ -27,7 +30,7 @@ pub(crate) fn measure(
     figures: &mut Figures,
 ) -> Result<()> {
     let (mut clean, mut killed, mut memory) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..RESTARTS {
         let restarted = restart(file, cache, sessions)?;
         clean.push(restarted.ms);
         kill_one(file, cache)?;
@@ -126,6 +129,6 @@ pub(crate) fn run_until_killed(runtime: &Runtime, file: &Path, cache: Option<usi
     let mut callers = Callers::of(runtime, open(file, cache)?)?;
     println!("{READY}");
     loop {
-        callers.round(25_600)?;
+        callers.round(COMMITS)?;
     }
 }
