@@ -6,8 +6,8 @@ use common::{identity, life, node, owner, steps};
 use ownership::{
     Epoch, Placement, SessionId,
     audit::{
-        Chain, Event, ExportError, Finding, Head, JsonLines, Place, Refusal, Sink, Verifier,
-        export, read_rows,
+        Chain, Event, ExportError, Finding, Head, JsonLines, Place, Refusal, Sink, Tracing,
+        Verifier, export, read_rows,
     },
     model::{OperationId, Reason, Time},
     placement::Member,
@@ -17,7 +17,10 @@ use ownership::{
     },
 };
 use proptest::{prelude::*, sample::Index};
-use std::{fs, io};
+use std::{
+    fs, io,
+    sync::{Arc, Mutex},
+};
 
 const NOW: Time = Time::from_millis(77);
 
@@ -412,6 +415,52 @@ async fn what_waits_is_exported_once_and_trimmed_only_then() {
     let read: Vec<_> = read_rows(&text[..]).map(Result::unwrap).collect();
     assert_eq!(past.verify(&read), Ok(()));
     assert_eq!(read, log);
+}
+
+/// Text that several write to.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn every_event_is_traced_and_security_events_are_warnings() {
+    let past = past(&[vec![(0, 1, 1), (3, 9000, 1)]]);
+    let (log, text) = (past.log(), Shared::default());
+    let writer = text.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    tracing::subscriber::with_default(subscriber.finish(), || Tracing.take(&log)).unwrap();
+    let text = String::from_utf8(text.0.lock().unwrap().clone()).unwrap();
+    let events = log.iter().flat_map(|row| row.entries.iter().map(move |entry| (row.key, entry)));
+    let mut lines = text.lines();
+    for (key, entry) in events {
+        let line = lines.next().expect("a line for each event");
+        let (level, name) = match &entry.event {
+            Event::Refusal(_) => ("WARN", "SECURITY_EVENT"),
+            Event::StateChange(_) => ("INFO", "STATE_CHANGE"),
+            Event::Node(_) => ("INFO", "NODE"),
+            Event::Placement(_) => ("INFO", "PLACEMENT"),
+        };
+        for part in [level, "audit:", &format!("row={key} "), name] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+        if let Event::StateChange(change) = &entry.event {
+            let version = format!("\"version\":{}", change.version().get());
+            assert!(
+                line.contains(&version) && line.contains(&change.session().to_string()),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(lines.next(), None);
 }
 
 #[test]

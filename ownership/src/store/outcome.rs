@@ -52,7 +52,9 @@ pub enum Fault {
     #[error("the store denies it to this user; check name, password, certificate and role")]
     Denied,
     /// The transaction is beyond what this store takes in one.
-    #[error("the transaction is too large for this store; the limit is in its documentation")]
+    #[error(
+        "the transaction is too large for this store; write less at once, its documentation has the limit"
+    )]
     TooLarge,
     /// A row has no meaning.
     #[error("a row of the store is corrupt; stop what it is about, and run `audit verify`")]
@@ -69,7 +71,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum Failure {
     /// The model refuses it. Tell the asker; nothing has changed.
-    #[error("refused: {0}")]
+    #[error("refused: {0}; nothing has changed, and whoever asked is to be told")]
     Reject(Reason),
     /// Somebody else was faster. Read again, decide again.
     #[error("something else was committed first ({0:?}); read again and decide again")]
@@ -87,7 +89,7 @@ pub enum Failure {
     #[error("what is stored has no meaning; stop what it is about, and run `audit verify`")]
     Corrupt,
     /// A counter is at its end. Nothing more can be done with what it counts.
-    #[error("the counter of {0} is at its end")]
+    #[error("the counter of {0} is at its end; what it counts can only be ended")]
     Exhausted(&'static str),
 }
 

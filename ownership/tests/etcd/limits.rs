@@ -3,7 +3,7 @@
 use crate::{
     cluster::Options,
     conformance::world::{World, attempt, decided, id, next, next_placement, node, operation, won},
-    fixture::{cluster, config, open, shared},
+    fixture::{cluster, config, open, patient, shared},
 };
 use etcd_client::{Client, GetOptions};
 use ownership::{
@@ -117,6 +117,40 @@ async fn a_full_store_says_so_and_can_be_trimmed() {
     let rows = world.store.audit(None, 50).await.unwrap();
     won(&world.store, DirectoryWrite::trim(rows.iter().map(|row| row.key))).await;
     assert_ne!(world.store.audit(None, 1).await.unwrap()[0].key, rows[0].key);
+}
+
+/// Members that have stopped are as slow as can be: what was sent is in doubt, and what waits here is not
+/// sent any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_slow_etcd_is_turned_away() {
+    let Some(cluster) = cluster(3, Options::default()) else { return };
+    let config = config(cluster.urls());
+    let world = Arc::new(World::new(open(&patient(config.clone())).await).await);
+    let deadline = Duration::from_secs(1);
+    let store = Arc::new(open(&EtcdConfig { deadline, ..config }).await);
+    (0..3).for_each(|at| cluster.stop(at));
+    let (start, mut callers) = (Instant::now(), JoinSet::new());
+    for number in 0..300 {
+        let (store, birth) = (Arc::clone(&store), world.birth(id(number)));
+        callers.spawn(async move { (birth.clone(), store.commit(vec![birth]).await[0]) });
+    }
+    let outcomes = callers.join_all().await;
+    assert!(start.elapsed() < 3 * deadline);
+    (0..3).for_each(|at| cluster.go_on(at));
+    let mut refused = 0;
+    for (birth, outcome) in outcomes {
+        match outcome {
+            Outcome::Unknown => {}
+            Outcome::Unavailable(Fault::Overloaded | Fault::Unreachable) => {
+                refused += 1;
+                let stands = world.store.get(birth.after().record.id()).await;
+                assert_eq!(stands, Ok(None));
+            }
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    assert!(refused >= 100, "{refused}");
+    world.verify().await;
 }
 
 /// Bulk work goes over one connection, so much of it at once; heartbeats over one of their own.
