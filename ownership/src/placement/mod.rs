@@ -152,6 +152,15 @@ impl Placement {
         Self { revision: Revision::FIRST, slots: slots.into() }
     }
 
+    /// The same under the next revision.
+    ///
+    /// # Errors
+    ///
+    /// If no revision is left.
+    pub fn renewed(&self) -> Result<Self, PlanError> {
+        Ok(Self { revision: self.revision.next()?, slots: self.slots.clone() })
+    }
+
     /// The placement after a change of members: slots that move keep their owner as `previous`.
     ///
     /// Only what must move does: a member that leaves gives its slots away and no other slot

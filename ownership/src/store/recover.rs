@@ -4,11 +4,12 @@
 //! logs. So nothing that is older goes on. [`begin`] makes the store one that every node takes again, whose
 //! epochs are all later than any that was drawn; then somebody registers (or copies its fence row into its
 //! own store); and in that epoch [`end_older`] ends the epochs and the sessions before it, each by a commit
-//! of its own, with its event. Whatever fails halfway is done by running all of it again.
+//! of its own, with its event, and [`pass_revision`] sees to the placement. Whatever fails halfway is done by
+//! running all of it again.
 //!
-//! **Between the two steps a taker's whole wait has to pass** ([`LeaseTimes`](crate::lease::LeaseTimes)).
-//! No earlier epoch can renew its lease in a store that has gone back, so by then none delivers. And no node
-//! may come back before it is done: it would take over what it finds of its own.
+//! **After the first step a taker's whole wait has to pass** ([`LeaseTimes`](crate::lease::LeaseTimes)). No
+//! earlier epoch can renew its lease in a store that has gone back, so by then none delivers. And no node may
+//! come back before all is done: it would take over what it finds of its own.
 //!
 //! A session whose later versions are lost ends in a version that was made before. Nobody takes that for
 //! the one of before: its client believes no version that is not above its own, and the log has the two
@@ -19,7 +20,7 @@ use super::{
     Outcome, Position, SessionWrite, Sessions, Store, StoredSession,
 };
 use crate::{
-    NodeIndex,
+    NodeIndex, Revision,
     model::{Context, FenceProof, Input},
     pending::{NoChange, change},
 };
@@ -91,6 +92,31 @@ pub async fn end_older<S: Directory + Sessions>(
     repeat(async || end_sessions(store, by, &mut next, &mut ended.sessions).await).await?;
     repeat(async || forget_off_home(store, by, &mut ended.off_home).await).await?;
     Ok(ended)
+}
+
+/// Puts the placement that stands under a revision behind all that any node has applied: kernels, and stores
+/// of the nodes' own, believe no placement that is not newer than theirs. One commit for each revision.
+///
+/// # Errors
+///
+/// If the store does not do it. What was done stays so.
+pub async fn pass_revision<S: Directory>(
+    store: &S,
+    by: Identity,
+    applied: Revision,
+    mut next: impl FnMut() -> Context,
+) -> Result<Option<Revision>, RecoverError> {
+    loop {
+        let Some(row) = store.placement().await.map_err(Failure::from)? else { return Ok(None) };
+        if row.revision > applied {
+            return Ok(Some(row.revision));
+        }
+        let plan = row.placement().map_err(|_| Failure::Corrupt)?;
+        let plan = plan.renewed().map_err(|_| Failure::Exhausted("placement revisions"))?;
+        let Context { now, operation, .. } = next();
+        let write = DirectoryWrite::place(Some(&row), &plan, Attempt { by, now, operation });
+        store.write(write.map_err(NoChange::Bad)?.0).await.done()?;
+    }
 }
 
 /// Whether something was written by somebody else meanwhile, and has to be looked at again.

@@ -48,6 +48,7 @@ macro_rules! conformance {
                 a_nodes_own_store_follows_the_directory
                 a_transfer_needs_a_destination_that_accepts;
             recovery: nothing_that_is_older_goes_on
+                the_placement_goes_on_behind_what_any_node_has_applied
                 a_recovery_that_was_cut_short_is_run_again
                 a_node_that_comes_back_meanwhile_is_left_alone;
             races: of_many_writes_of_one_version_one_is_done

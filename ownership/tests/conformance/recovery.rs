@@ -4,7 +4,7 @@ use super::world::{
     World, changed, context, handed_off, next, node, register, taken_over, transport, won,
 };
 use ownership::{
-    Epoch,
+    Epoch, Revision,
     model::{Cause, Input, State},
     store::{
         Admission, Directory, DirectoryWrite, Generation, Identity, OffHomeKey, OffHomeRow,
@@ -58,6 +58,22 @@ pub async fn nothing_that_is_older_goes_on<S: Directory + Sessions>(store: S) {
     assert_eq!(world.commit(&next(&attached, world.one)).await, Outcome::Fenced);
     assert_eq!(world.commit(&next(&moved, world.two)).await, Outcome::Fenced);
     // One event for each version.
+    world.verify().await;
+}
+
+pub async fn the_placement_goes_on_behind_what_any_node_has_applied<S: Directory + Sessions>(
+    store: S,
+) {
+    let world = World::new(store).await;
+    let by = begun(&world.store).await;
+    let applied = Revision::new(4).unwrap();
+    let pass = || recover::pass_revision(&world.store, by, applied, || context(by.owner));
+    assert_eq!(pass().await, Ok(Revision::new(5)));
+    assert_eq!(pass().await, Ok(Revision::new(5)), "it is behind them already");
+    let before = world.placement.placement().unwrap();
+    let stands = world.store.placement().await.unwrap().unwrap().placement().unwrap();
+    assert_eq!(stands.revision(), Revision::new(5).unwrap());
+    assert_eq!(stands.slots(), before.slots());
     world.verify().await;
 }
 
