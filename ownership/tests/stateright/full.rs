@@ -137,7 +137,7 @@ fn sessions_in_the_shared_store_move() {
 }
 
 fn sticky_transfers() -> Config {
-    transfer(Sticky, MOVES)
+    Config { least: 900_000, ..transfer(Sticky, MOVES) }
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_clone_runs() {
 
 fn sticky_clones() -> Config {
     let budget = Budget { ticks: 4, doubts: 1, changes: 1, moves: 1, ..NOTHING };
-    Config { least: 140_000, ..clone(Sticky, budget) }
+    Config { least: 180_000, ..clone(Sticky, budget) }
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn clients_move() {
 }
 
 fn sticky_clients() -> Config {
-    client(Sticky, REQUESTS)
+    Config { least: 780_000, ..client(Sticky, REQUESTS) }
 }
 
 #[test]
@@ -212,7 +212,8 @@ fn clients_of_sticky_sessions_move() {
 }
 
 fn clients_while_slots_move() -> Config {
-    client(Sticky, Budget { doubts: 1, moves: 2, plans: 1, requests: 1, ..NOTHING })
+    let budget = Budget { doubts: 1, moves: 2, plans: 1, requests: 1, ..NOTHING };
+    Config { least: 2_500_000, ..client(Sticky, budget) }
 }
 
 #[test]

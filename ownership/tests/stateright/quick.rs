@@ -143,7 +143,7 @@ fn a_clone_takes_nothing_from_its_node_while_that_may_act() {
 
 fn sticky_clones() -> Config {
     let budget = Budget { ticks: 4, doubts: 1, moves: 1, ..NOTHING };
-    Config { least: 60_000, ..clone(Sticky, budget) }
+    Config { least: 80_000, ..clone(Sticky, budget) }
 }
 
 #[test]
@@ -170,7 +170,8 @@ fn a_client_gets_through_while_its_sticky_session_moves() {
 }
 
 fn clients_while_slots_move() -> Config {
-    client(Sticky, Budget { moves: 1, plans: 1, requests: 1, ..NOTHING })
+    let budget = Budget { moves: 1, plans: 1, requests: 1, ..NOTHING };
+    Config { least: 30_000, ..client(Sticky, budget) }
 }
 
 #[test]
