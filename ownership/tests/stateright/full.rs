@@ -55,7 +55,7 @@ fn explore(config: Config) {
         return;
     }
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // From here on, says proc_pid_clear_refs(5).
+    // The peak is counted from here on: proc_pid_clear_refs(5).
     fs::write("/proc/self/clear_refs", "5").expect("one's own");
     let name = config.name;
     holds(config, Search::Depth);
