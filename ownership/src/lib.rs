@@ -9,7 +9,7 @@
 //! all of a node's do ([`drain`]); what becomes of it if its owner is lost ([`takeover`]); and how a client
 //! attaches again: the messages ([`control`]), the node's side ([`reattach`]) and the client's ([`client`]).
 //!
-//! The daemon does not use them yet.
+//! Of the protocols the daemon uses leases so far.
 
 pub mod audit;
 mod bytes;

@@ -168,6 +168,23 @@ fn a_session_past_its_time_is_reaped_with_the_cause_of_its_time() {
 }
 
 #[test]
+fn sessions_of_a_node_that_was_cut_off_go_on_or_end_by_policy() {
+    let (mut tables, lost, taker, session) = cluster();
+    let by = lost.identity();
+    let lapsed = |on_loss, me: Identity| {
+        LossPolicy::new(Strategy::Shared, on_loss).unwrap().lapsed(&session.record, me.owner)
+    };
+    assert_eq!(lapsed(OnLoss::Deny, by), None);
+    assert_eq!(lapsed(OnLoss::TakeOver, by), None);
+    assert_eq!(lapsed(OnLoss::Terminate, taker), None, "it is another node's");
+    let end = lapsed(OnLoss::Terminate, by).expect("it ends");
+    let ended = changed(&mut tables, &session, end, by, 20);
+    assert_eq!(ended.record.state(), State::Terminated(Cause::OwnerLost));
+    let policy = LossPolicy::new(Strategy::Shared, OnLoss::Terminate).unwrap();
+    assert_eq!(policy.lapsed(&ended.record, by.owner), None, "once");
+}
+
+#[test]
 fn a_session_that_two_write_is_ended() {
     let (mut tables, lost, _, session) = cluster();
     let by = lost.identity();

@@ -2,12 +2,13 @@
 
 use super::{
     Admission, AuditKey, Condition, FenceRow, Generation, HeartbeatRow, Identity, InboxRow,
-    Incarnation, Key, OffHomeRow, PlacementRow, Row, Transaction, TransferRow, Write,
+    Incarnation, Key, OffHomeRow, PlacementRow, Row, StoredSession, Transaction, TransferRow,
+    Write,
 };
 use crate::{
     Epoch, NodeIndex, Placement, Revision,
     audit::{Entry, Event, Head, NodeChange, NodeEvent, PlacementEvent, Refusal},
-    model::{OperationId, Owner, Time},
+    model::{OperationId, Owner, Policy, Time},
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -36,6 +37,9 @@ pub enum BadWrite {
     /// The node is not fenced: it is not lost.
     #[error("the node is not fenced")]
     NotFenced,
+    /// The session is not over, or a client may still hold it.
+    #[error("the session is not over for as long as a client may hold it")]
+    NotOver,
     /// No epoch is left.
     #[error("no epoch is left; the cluster must be set up anew")]
     EpochsExhausted,
@@ -305,6 +309,28 @@ impl DirectoryWrite {
         })
     }
 
+    /// Forgets a session that is over, once no client can still hold it: until then its row is the tombstone
+    /// by which what comes late is refused with the right reason. Its events stay in the log.
+    ///
+    /// To be done by its owner, or the owner of its slot once that one is lost, when nothing of it is in
+    /// doubt any more.
+    ///
+    /// # Errors
+    ///
+    /// If it lives, or its time to live has not passed.
+    pub fn forget_session(
+        session: &StoredSession,
+        by: Identity,
+        policy: &Policy,
+        now: Time,
+    ) -> Result<Self, BadWrite> {
+        let record = &session.record;
+        if !record.is_terminated() || now < record.born().after(policy.session_ttl) {
+            return Err(BadWrite::NotOver);
+        }
+        Ok(Self::remove(Row::Session(*session), by))
+    }
+
     /// Tells of refusals: SECURITY_EVENT and POLICY_EVENT. Changes nothing else.
     pub fn tell(refusals: impl IntoIterator<Item = Refusal>) -> Self {
         let entry = |refusal| Entry { event: Event::Refusal(refusal), head: None };
@@ -333,15 +359,15 @@ impl DirectoryWrite {
         if next <= before {
             return Err(BadWrite::OtherVersion);
         }
-        let last = drawn.map(|drawn| drawn.skip(skipped)).transpose();
+        // A backup in which nobody is registered yet says nothing of who was later.
+        let last = drawn.unwrap_or(Epoch::FIRST).skip(skipped);
         let last = last.map_err(|_| BadWrite::EpochsExhausted)?;
-        let epochs = last.map(|last| Write::Put(Row::Epochs(last)));
         Ok(Self(Transaction {
             conditions: vec![
                 Condition::Is(Row::Generation(before)),
                 replaces(Key::Epochs, drawn.map(Row::Epochs)),
             ],
-            writes: epochs.into_iter().chain([Write::Put(Row::Generation(next))]).collect(),
+            writes: vec![Write::Put(Row::Epochs(last)), Write::Put(Row::Generation(next))],
             entries: Vec::new(),
         }))
     }

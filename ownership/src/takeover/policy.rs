@@ -1,4 +1,4 @@
-use crate::model::{FenceProof, Input, Owner, Policy, SessionRecord, Time};
+use crate::model::{Cause, FenceProof, Input, Owner, Policy, SessionRecord, Time};
 use thiserror::Error;
 
 /// Where sessions are kept.
@@ -71,5 +71,14 @@ impl LossPolicy {
             OnLoss::Deny if !is_own => None,
             OnLoss::Deny | OnLoss::TakeOver => Some(Input::TakeOver { proof }),
         }
+    }
+
+    /// What `me` does with a session of its own when its lease has run out since the store could not be
+    /// reached, and nobody has taken it: nothing, or it ends. The session is stopped then, and stays so; that is
+    /// committed once the store is back.
+    pub fn lapsed(self, record: &SessionRecord, me: Owner) -> Option<Input> {
+        let is_mine = record.owner() == me && !record.is_terminated();
+        (self.on_loss == OnLoss::Terminate && is_mine)
+            .then_some(Input::Terminate { cause: Cause::OwnerLost })
     }
 }

@@ -41,6 +41,7 @@ macro_rules! conformance {
                 what_was_handed_to_a_node_that_was_lost_leaves_its_inbox
                 an_epoch_that_is_over_comes_before_everything_else
                 pages_give_every_row_once
+                a_session_that_is_over_is_forgotten_when_no_client_can_hold_it
                 the_log_tells_of_all_that_was_done_and_of_nothing_else
                 refusals_are_told_and_rows_trimmed;
             transfers: of_hand_off_and_abort_one_is_decided
@@ -49,6 +50,7 @@ macro_rules! conformance {
                 a_transfer_needs_a_destination_that_accepts;
             recovery: nothing_that_is_older_goes_on
                 the_placement_goes_on_behind_what_any_node_has_applied
+                epochs_go_on_behind_those_that_a_backup_knows_nothing_of
                 a_recovery_that_was_cut_short_is_run_again
                 a_node_that_comes_back_meanwhile_is_left_alone;
             races: of_many_writes_of_one_version_one_is_done

@@ -23,6 +23,14 @@ async fn begun<S: Directory + Sessions>(store: &S) -> Identity {
     register(store, 1).await.identity()
 }
 
+pub async fn epochs_go_on_behind_those_that_a_backup_knows_nothing_of<S: Directory + Sessions>(
+    store: S,
+) {
+    // It was made before anybody had registered.
+    let by = begun(&store).await;
+    assert!(by.owner.epoch.get() > EPOCHS_SKIPPED, "{by:?}");
+}
+
 pub async fn nothing_that_is_older_goes_on<S: Directory + Sessions>(store: S) {
     let world = World::new(store).await;
     let born = world.born(1).await;

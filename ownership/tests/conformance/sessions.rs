@@ -7,7 +7,7 @@ use super::world::{
 use ownership::{
     SessionId,
     audit::{Entry, Event, Refusal},
-    model::{FenceProof, Input, Reason},
+    model::{Cause, FenceProof, Input, Policy, Reason, Time},
     store::{
         BadWrite, Directory, DirectoryWrite, Identity, Incarnation, Mismatch, OffHomeKey, Outcome,
         SessionWrite, Sessions, StoredSession,
@@ -231,6 +231,29 @@ pub async fn pages_give_every_row_once<S: Directory + Sessions>(store: S) {
 
 fn state_changes(entries: &[Entry]) -> usize {
     entries.iter().filter(|entry| matches!(entry.event, Event::StateChange(_))).count()
+}
+
+pub async fn a_session_that_is_over_is_forgotten_when_no_client_can_hold_it<
+    S: Directory + Sessions,
+>(
+    store: S,
+) {
+    let world = World::new(store).await;
+    let born = world.born(1).await;
+    let policy = Policy::default();
+    let end = born.record.born().after(policy.session_ttl);
+    let forget = |stored, now| DirectoryWrite::forget_session(stored, world.one, &policy, now);
+    assert_eq!(forget(&born, end), Err(BadWrite::NotOver), "it lives");
+    let over = changed(&born, Input::Terminate { cause: Cause::Request }, world.one);
+    let over = world.won(&over).await;
+    let early = Time::from_millis(end.millis() - 1);
+    assert_eq!(forget(&over, early), Err(BadWrite::NotOver), "it is a tombstone");
+    let write = forget(&over, end).unwrap();
+    assert_eq!(world.store.write(write.clone()).await, Outcome::Won);
+    assert_eq!(world.stands(1).await, None);
+    assert_eq!(world.store.write(write).await, LOST, "it is gone");
+    // The log keeps all that it was.
+    world.verify().await;
 }
 
 pub async fn the_log_tells_of_all_that_was_done_and_of_nothing_else<S: Directory + Sessions>(

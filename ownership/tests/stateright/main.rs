@@ -45,7 +45,8 @@
 //!   [`ownership::lease`] says nothing helps against. What a crash does to it is shown in `tests/redb`.
 //! - What an application's context, marker and hold ring do: a session is LOCAL, HOLD or REDIRECT at once.
 //! - The cookie exchange, which depends on nothing that is explored, and forged messages: `tests/reattach`.
-//! - Backups are older than what every node has seen. What `store recover` does to the rest is not in this crate.
+//! - Backups are older than what every node has seen. What a recovery does to the rest is shown
+//!   in `tests/conformance/recovery.rs`.
 
 mod actions;
 mod client;

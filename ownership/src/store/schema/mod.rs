@@ -16,7 +16,8 @@
 //! | `8` session (16) version (8) | session row (192) | the origin | the origin |
 //! | `9` stream (8) number (8) | for each event: length (4), 1 (1) and head (32) or 0 (1), event | with what it tells of | who exports, and trims it |
 //!
-//! It grows with the nodes by two small rows each, with the sessions by 209 bytes each, and by about
+//! It grows with the nodes by two small rows each, with the sessions by 209 bytes each until they are over and
+//! [forgotten](super::DirectoryWrite::forget_session), and by about
 //! 220 bytes for each event until that is trimmed; rows of kinds 6 to 8 are few.
 
 mod compared;
