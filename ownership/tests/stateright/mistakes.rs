@@ -18,8 +18,12 @@ const LOCKED_OUT: &str = "no client is locked out";
 /// One move of a session, and one request whose outcome nobody learns.
 const MOVES: Budget = Budget { doubts: 1, moves: 1, ..NOTHING };
 
-/// Explores a model in which this is wrong, and demands that it breaks this property.
+/// Explores a model in which this is wrong, and demands that it breaks this property, and that nothing is
+/// broken without it.
 fn breaks(mistake: Mistake, broken: &str, model: Config) {
+    let right = Config { mistake: None, reaches: &[], sample: u64::MAX, ..model.clone() };
+    let wrong = explore(right, Search::Breadth).wrong;
+    assert!(wrong.is_empty(), "without a mistake: {wrong:#?}");
     finds(broken, Config { mistake: Some(mistake), ..model });
 }
 
