@@ -75,7 +75,7 @@ pub fn maps(options: &LoadOptions) -> Result<BTreeMap<String, (Owner, Shape)>, L
         let owner = match &*name {
             _ if is_constant => Owner::Program,
             "AYA_LOGS" | "EXPLAINED" | "CAPTURE" | "CAPTURE_FRAME" | "CAPTURE_KEYS"
-            | "CAPTURE_LOST" | "UNFIT" => Owner::Program,
+            | "CAPTURE_LOST" => Owner::Program,
             _ => Owner::Node,
         };
         (name, (owner, shape))
