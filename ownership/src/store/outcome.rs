@@ -57,13 +57,13 @@ pub enum Fault {
     )]
     TooLarge,
     /// A row has no meaning.
-    #[error("a row of the store is corrupt; stop what it is about, and run `audit verify`")]
+    #[error("a row of the store is corrupt; stop what it is about, and verify the audit log")]
     Corrupt,
     /// It was shut after an I/O error.
     #[error("the store was shut after an I/O error; repair the disk and start again")]
     Latched,
     /// It is older than what was seen of it.
-    #[error("the store is older than what was seen of it; run `store recover`")]
+    #[error("the store is older than what was seen of it; recover it (`ownership::store::recover`)")]
     Older,
 }
 
@@ -86,7 +86,7 @@ pub enum Failure {
     #[error("unavailable: {0}")]
     Unavailable(Fault),
     /// What is stored has no meaning. Stop what it is about.
-    #[error("what is stored has no meaning; stop what it is about, and run `audit verify`")]
+    #[error("what is stored has no meaning; stop what it is about, and verify the audit log")]
     Corrupt,
     /// A counter is at its end. Nothing more can be done with what it counts.
     #[error("the counter of {0} is at its end; what it counts can only be ended")]

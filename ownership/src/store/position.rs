@@ -32,7 +32,7 @@ impl fmt::Display for Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "the store stands at {stands}, but {seen} was seen before: it is another store or was restored \
-     from a backup; run `store recover` to begin a new generation"
+     from a backup; begin a new generation (`ownership::store::recover`)"
 )]
 pub struct OlderStore {
     /// Where the store stands.

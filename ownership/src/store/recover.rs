@@ -1,4 +1,4 @@
-//! `store recover`: what to do with a store that was restored from a backup.
+//! Recovery: what to do with a store that was restored from a backup.
 //!
 //! What was committed after the backup is lost, and some of it is known out there: to clients, kernels and
 //! logs. So nothing that is older goes on. [`begin`] makes the store one that every node takes again, whose

@@ -1,4 +1,4 @@
-//! What `store recover` leaves of a store, and what it does not.
+//! What a recovery leaves of a store, and what it does not.
 
 use super::world::{
     World, changed, context, handed_off, next, node, register, taken_over, transport, won,

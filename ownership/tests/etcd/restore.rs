@@ -46,7 +46,7 @@ async fn a_restored_store_is_refused_until_a_new_generation_begins() {
         opened => panic!("{opened:?}"),
     }
 
-    // `store recover`: by somebody who accepts what is there, however old it is.
+    // A recovery: by somebody who accepts what is there, however old it is.
     let recovered = open(&config).await;
     assert_eq!(recovered.get(id(1)).await, Ok(Some(born)));
     assert_eq!(recovered.get(id(2)).await, Ok(None));

@@ -5,7 +5,7 @@
 //!
 //! | key | row | written by | read, and watched, by |
 //! | --- | --- | --- | --- |
-//! | `0` | format (1), generation (8) | `store recover` | whoever opens the store |
+//! | `0` | format (1), generation (8) | a [recovery](super::recover) | whoever opens the store |
 //! | `1` | last epoch (4) | a node that registers | the same |
 //! | `2` node (2) | epoch (4), fenced (1), incarnation (16), draining (1), changes (8), head (32), operation (16), name | the node; whoever fences it | every node, watched |
 //! | `3` node (2) | epoch (4), count (8), applied revision (4, 0 for none), operation (16) | the node | every node, watched; apart from `2`, or every beat would fail commits |
