@@ -63,7 +63,9 @@ pub enum Fault {
     #[error("the store was shut after an I/O error; repair the disk and start again")]
     Latched,
     /// It is older than what was seen of it.
-    #[error("the store is older than what was seen of it; recover it (`ownership::store::recover`)")]
+    #[error(
+        "the store is older than what was seen of it; recover it (`ownership::store::recover`)"
+    )]
     Older,
 }
 
