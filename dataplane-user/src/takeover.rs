@@ -15,7 +15,7 @@ use crate::{
         services::{Clash, rows},
         shape,
     },
-    node::{Incarnation, Recorded, StateError, StateFolder, boot_id, parse_boot},
+    node::{Incarnation, Recorded, StateError, StateFolder, boot_id},
     pins,
 };
 use dataplane_ebpf::abi::SCHEMA;
@@ -206,8 +206,7 @@ pub fn look(
     if !config.pins.enabled {
         return refuse(Reason::PinsOff);
     }
-    let boot = boot_id().map_err(in_pins)?;
-    if boot != incarnation.boot {
+    if boot_id().map_err(in_pins)? != incarnation.boot {
         return refuse(Reason::Boot(incarnation.boot));
     }
     if incarnation.is_over {
@@ -230,9 +229,8 @@ pub fn look(
         let (found, wanted) = (incarnation.revision, revision);
         return refuse(Reason::OldPlacement { found, wanted });
     }
-    let boot = parse_boot(&boot).expect("it is the recorded one, which is a number");
-    // The maps are those of the record: their ids are the same.
-    let found = Found { boot, pinned: Some(recorded.identity) };
+    // The boot is the recorded one, and the maps are those of the record: their ids are the same.
+    let found = Found { boot: recorded.boot, pinned: Some(recorded.identity) };
     Ok(Start::Adopt { incarnation, pinned: Pinned { recorded, found }, folder: maps })
 }
 

@@ -20,7 +20,7 @@ use crate::{
     takeover::{self, Reason, Start},
 };
 use dataplane_ebpf::node::LinkRow;
-use ownership::{Epoch, SessionId, store::Identity};
+use ownership::{Epoch, SessionId, lease::LeaseTimes, store::Identity};
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
@@ -48,7 +48,8 @@ impl Daemon {
         let this = config.this_node();
         let backend = Backend::open(&config.store, this.index, state.seen()?).await?;
         let backend = Arc::new(backend);
-        let (start, resumed) = resume(&config, start, &backend).await?;
+        let times = cluster::times(&config.fence);
+        let (start, resumed) = resume(&config, start, &backend, times).await?;
         let mut made = Made(None);
         if let Start::New { folder, over_another } = &start {
             made.0.clone_from(folder);
@@ -57,7 +58,6 @@ impl Daemon {
             }
         }
         let Loaded { dataplane, sessions, held } = load_or_adopt(&config, load, &start)?;
-        let times = cluster::times(&config.fence);
         let mut lease = match resumed {
             Some(lease) => lease,
             // As late as can be: from here on the lease runs.
@@ -138,11 +138,11 @@ async fn resume(
     config: &Config,
     start: Start,
     backend: &Arc<Backend>,
+    times: LeaseTimes,
 ) -> Result<(Start, Option<Lease>), StartError> {
     let Start::Adopt { incarnation, pinned, .. } = &start else {
         return Ok((start, None));
     };
-    let times = cluster::times(&config.fence);
     match Lease::resume(Arc::clone(backend), *pinned, times).await? {
         Ok(lease) => Ok((start, Some(lease))),
         // A store that is behind the record: whether the epoch is over, nobody knows.

@@ -98,25 +98,23 @@ impl Incarnation {
 }
 
 /// A boot's id as a number.
-pub fn parse_boot(text: &str) -> Option<BootId> {
+fn parse_boot(text: &str) -> Option<BootId> {
     u128::from_str_radix(&text.replace('-', ""), 16).ok().map(BootId)
 }
 
 impl StateFolder {
     /// The node's incarnation, as the last daemon recorded it.
     pub fn incarnation(&self) -> Result<Recorded, StateError> {
-        let path = self.file("incarnation");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Recorded::Nothing),
-            Err(error) => return Err(StateError::io(&path)(error)),
-        };
+        let Some(text) = self.read("incarnation")? else { return Ok(Recorded::Nothing) };
         let version: Result<Version, _> = serde_json::from_str(&text);
         Ok(match version {
             Ok(Version { schema }) if schema != SCHEMA => Recorded::OtherSchema(schema),
             _ => match serde_json::from_str(&text) {
                 Ok(incarnation) => Recorded::Incarnation(incarnation),
-                Err(error) => Recorded::Garbled(format!("{}: {error}", path.display())),
+                Err(error) => {
+                    let path = self.file("incarnation");
+                    Recorded::Garbled(format!("{}: {error}", path.display()))
+                }
             },
         })
     }

@@ -19,7 +19,7 @@ mod xsk;
 
 pub use handler::answer;
 pub use holds::{end_holds, release_all};
-pub use incarnation::{Incarnation, Recorded, boot_id, parse_boot};
+pub use incarnation::{Incarnation, Recorded, boot_id};
 pub use recovery::{Recovered, recover};
 pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};

@@ -24,7 +24,7 @@ struct Packet {
     length: usize,
 }
 
-/// An explanation, as JSON has it.
+/// An explanation, and whose it is.
 #[derive(Serialize)]
 struct Numbered {
     /// The packet's place in the file or in the list of wire ids, from 1 on.
@@ -52,12 +52,12 @@ pub fn explain(
 ) -> Result<()> {
     let explanations = match what {
         What { session: Some(session), .. } => {
-            numbered(client.explain_session(session, interface)?)
+            number(1.., client.explain_session(session, interface)?)
         }
         What { packet: Some(packet), .. } => {
             let digits: String =
                 packet.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
-            numbered(client.explain(vec![digits], interface)?)
+            number(1.., client.explain(vec![digits], interface)?)
         }
         What { pcap: Some(file), .. } => {
             let (numbers, frames): (Vec<_>, Vec<_>) = read(file)?.into_iter().unzip();
@@ -65,35 +65,35 @@ pub fn explain(
             for frames in frames.chunks(PACKETS) {
                 all.extend(client.explain(frames.to_vec(), interface.clone())?);
             }
-            numbers.into_iter().zip(all).collect()
+            number(numbers, all)
         }
         _ => bail!("name a packet in hexadecimal, a file with --pcap, or a session with --session"),
     };
     if json {
-        let numbered: Vec<_> = explanations
-            .into_iter()
-            .map(|(packet, explanation)| Numbered { packet, explanation })
-            .collect();
-        return say!("{}", serde_json::to_string_pretty(&numbered)?);
+        return say!("{}", serde_json::to_string_pretty(&explanations)?);
     }
-    for (place, (number, explanation)) in explanations.iter().enumerate() {
+    for (place, explanation) in explanations.iter().enumerate() {
         if place > 0 {
             say!()?;
         }
-        show(*number, explanation)?;
+        show(explanation)?;
     }
     Ok(())
 }
 
-fn numbered(explanations: Vec<Explanation>) -> Vec<(usize, Explanation)> {
-    (1..).zip(explanations).collect()
+fn number(
+    packets: impl IntoIterator<Item = usize>,
+    explanations: Vec<Explanation>,
+) -> Vec<Numbered> {
+    let numbered = packets.into_iter().zip(explanations);
+    numbered.map(|(packet, explanation)| Numbered { packet, explanation }).collect()
 }
 
-fn show(number: usize, explanation: &Explanation) -> Result<()> {
+fn show(Numbered { packet, explanation }: &Numbered) -> Result<()> {
     let Explanation { interface, service, protocol, wire_id, key, entry, .. } = explanation;
     let Explanation { slot, slot_owner, slot_previous, slot_revision, .. } = explanation;
     let Explanation { verdict, reason, goes, .. } = explanation;
-    let mut rows = vec![row([&format!("packet {number}"), &format!("arriving on {interface}")])];
+    let mut rows = vec![row([&format!("packet {packet}"), &format!("arriving on {interface}")])];
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             rows.push(row([&format!("  {name}"), &value]));
