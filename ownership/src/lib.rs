@@ -1,8 +1,8 @@
 //! Who owns a session.
 //!
-//! This crate knows nothing of packets or of the kernel. It holds the model of a session ([`model`]),
-//! where sessions, nodes and the placement are kept ([`store`]), what is told of their changes
-//! ([`audit`]), and the placement of slots on nodes ([`placement`]).
+//! This crate knows nothing of packets or of the kernel. It holds the model of a session ([`model`]) and
+//! what it carries besides ([`baggage`]), where sessions, nodes and the placement are kept ([`store`]),
+//! what is told of their changes ([`audit`]), and the placement of slots on nodes ([`placement`]).
 //!
 //! The protocols are state machines without clock, I/O or randomness: until when a node may act as owner
 //! ([`lease`]); what became of a write ([`pending`]); how a session moves to another node ([`transfer`]), and
@@ -12,6 +12,7 @@
 //! Of the protocols the daemon uses leases so far.
 
 pub mod audit;
+pub mod baggage;
 mod bytes;
 #[doc = include_str!("clauses.md")]
 pub mod clauses {}

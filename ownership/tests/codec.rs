@@ -6,12 +6,14 @@ use common::{life, node, owner, steps};
 use ownership::{
     Placement, Revision, SessionId, StateVersion,
     audit::{Entry, Event, Head, NodeChange, NodeEvent, PlacementEvent, Refusal},
+    baggage::{Baggage, TooManyWireIds},
     model::{OperationId, Reason, Time},
     store::{
-        Admission, AuditKey, AuditRow, Condition, FenceRow, Generation, HeartbeatRow, InboxRow,
-        Incarnation, Key, OffHomeKey, OffHomeRow, PlacementRow, Row, StoredSession, TransferRow,
-        WireId,
+        Admission, AuditKey, AuditRow, BaggageRow, Condition, FenceRow, Generation, HeartbeatRow,
+        InboxRow, Incarnation, Key, OffHomeKey, OffHomeRow, PlacementRow, Row, StoredSession,
+        TransferRow, WireId,
     },
+    transfer::ContextLimit,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -80,6 +82,11 @@ fn off_home_key() -> impl Strategy<Value = OffHomeKey> {
     (any::<u16>(), wire_id()).prop_map(|(slot, id)| OffHomeKey { slot, id })
 }
 
+fn baggage() -> impl Strategy<Value = Baggage> {
+    (vec(wire_id(), 0..=Baggage::MAX_WIRE_IDS), vec(any::<u8>(), 0..50))
+        .prop_map(|(wire_ids, context)| Baggage::new(wire_ids, context.into()).unwrap())
+}
+
 fn fence() -> impl Strategy<Value = FenceRow> {
     // Few values, so that conditions meet rows that are alike.
     let admission =
@@ -128,6 +135,10 @@ fn row() -> impl Strategy<Value = Row> {
     let audit = (any::<(u64, u64)>(), vec(entry, 0..4)).prop_map(|((stream, number), entries)| {
         Row::Audit(AuditRow { key: AuditKey { stream, number }, entries })
     });
+    let carried =
+        (any::<[u8; 16]>(), any::<u64>(), baggage()).prop_map(|(id, changes, baggage)| {
+            Row::Baggage(BaggageRow { session: SessionId::new(id), changes, baggage })
+        });
     prop_oneof![
         any::<u64>().prop_map(|number| Row::Generation(Generation(number))),
         (1..9_u32).prop_map(|number| Row::Epochs(owner(1, number).epoch)),
@@ -139,6 +150,7 @@ fn row() -> impl Strategy<Value = Row> {
         inbox,
         transfer,
         audit,
+        carried,
     ]
 }
 
@@ -170,6 +182,32 @@ proptest! {
         if let Ok(other) = Event::from_bytes(&bytes) {
             prop_assert_ne!(&other, &event);
             prop_assert_eq!(other.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn baggage_and_back(baggage in baggage(), at in any::<Index>(), bits in 1..=u8::MAX) {
+        let mut bytes = baggage.to_bytes();
+        prop_assert_eq!(Baggage::from_bytes(&bytes), Ok(baggage.clone()));
+        let packed = baggage.packed(ContextLimit::ETCD).unwrap();
+        prop_assert_eq!(Baggage::unpacked(packed.bytes()), Ok(baggage.clone()));
+        let at = at.index(bytes.len());
+        prop_assert_ne!(Baggage::from_bytes(&bytes[..at]), Ok(baggage.clone()));
+        bytes[at] ^= bits;
+        if let Ok(other) = Baggage::from_bytes(&bytes) {
+            prop_assert_ne!(&other, &baggage);
+            prop_assert_eq!(other.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_baggage_or_its_own(bytes in vec(any::<u8>(), 0..300), ids in 0..40_u8) {
+        // Nearly nothing else begins as baggage does.
+        for bytes in [bytes.clone(), [&[1, ids], bytes.as_slice()].concat()] {
+            if let Ok(baggage) = Baggage::from_bytes(&bytes) {
+                prop_assert!(baggage.wire_ids().len() <= Baggage::MAX_WIRE_IDS);
+                prop_assert_eq!(baggage.to_bytes(), bytes);
+            }
         }
     }
 
@@ -240,5 +278,22 @@ proptest! {
             prop_assert!(tables.apply_parts(&own, writes, entries).is_won());
             prop_assert!(!tables.apply_parts(&own, writes, entries).is_won());
         }
+    }
+}
+
+#[test]
+fn baggage_has_one_format_and_not_too_many_wire_ids() {
+    let id = WireId::new(&[]).unwrap();
+    let most = Baggage::new(vec![id.clone(); Baggage::MAX_WIRE_IDS], [].into()).unwrap();
+    let mut bytes = most.to_bytes();
+    assert_eq!(Baggage::from_bytes(&bytes), Ok(most));
+    bytes[1] += 1;
+    bytes.push(0);
+    assert!(Baggage::from_bytes(&bytes).is_err(), "one more");
+    let more = Baggage::MAX_WIRE_IDS + 1;
+    assert_eq!(Baggage::new(vec![id; more], [].into()), Err(TooManyWireIds(more)));
+    assert_eq!(Baggage::from_bytes(&[1, 0]), Ok(Baggage::default()));
+    for bad in [&[][..], &[0, 0], &[2, 0], &[1], &[1, 1], &[1, 1, 2, 9], &[1, 0xff]] {
+        assert!(Baggage::from_bytes(bad).is_err(), "{bad:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use ownership::{
     NodeIndex, Placement, SessionId,
+    baggage::Baggage,
     lease::is_unsettled,
     model::{Cause, Context, Hold, Input, OperationId, Owner, Policy, Reason, State, Time, birth},
     pending::{Due, NoChange, NotDone, Pending, Progress, change},
@@ -12,8 +13,8 @@ use ownership::{
         TransferWrite, WireId, Write,
     },
     transfer::{
-        AppContext, Arrived, ContextLimit, Decided, Deciding, Frozen, GiveUp, HandedOff, Inherited,
-        NoStep, Quiesced, Redirect, Routes, Undecided,
+        AppContext, Arrived, ContextLimit, ContextTooLong, Decided, Deciding, Frozen, GiveUp,
+        HandedOff, Inherited, NoStep, Quiesced, Redirect, Routes, Undecided,
     },
 };
 use std::{net::SocketAddr, time::Duration};
@@ -86,7 +87,7 @@ impl Cluster {
     }
 
     fn quiesced(&mut self, session: &StoredSession) -> Quiesced {
-        self.frozen(session).quiesced(context_of(&[1, 2, 3]))
+        self.frozen(session).quiesced(baggage().packed(ContextLimit::LOCAL).unwrap())
     }
 
     fn routes(&self) -> Routes {
@@ -180,8 +181,8 @@ fn key() -> OffHomeKey {
     OffHomeKey { slot: 5, id: WireId::from(ID) }
 }
 
-fn context_of(bytes: &[u8]) -> AppContext {
-    AppContext::new(bytes, ContextLimit::LOCAL).unwrap()
+fn baggage() -> Baggage {
+    Baggage::new(vec![WireId::new(&[8; 20]).unwrap()], [1, 2, 3].into()).unwrap()
 }
 
 fn handed_off<W: Deciding>(decided: Decided<W>) -> HandedOff<W> {
@@ -211,7 +212,7 @@ fn shared_a_session_is_handed_over_with_its_context_and_its_routes() {
     let moved = moved.resumed(cluster.inbox().as_ref()).unwrap_err();
 
     let arrived = Arrived::new(cluster.inbox().unwrap(), cluster.destination).unwrap();
-    assert_eq!((arrived.context(), arrived.session()), (&[1, 2, 3][..], &cluster.session()));
+    assert_eq!((arrived.baggage(), arrived.session()), (Ok(baggage()), &cluster.session()));
     let context = cluster.context(cluster.destination);
     let resume = arrived.resume(&cluster.session(), &context).unwrap();
     let resumed = *cluster.done(resume).after();
@@ -534,11 +535,30 @@ fn a_redirect_lives_as_long_as_its_session() {
 }
 
 #[test]
-fn contexts_are_bounded() {
+fn contexts_are_bounded_and_wire_ids_come_on_top() {
+    let longest = vec![WireId::new(&[0xff; WireId::MAX]).unwrap(); Baggage::MAX_WIRE_IDS];
     for (limit, most) in [(ContextLimit::LOCAL, 65_536), (ContextLimit::ETCD, 4_096)] {
-        assert!(AppContext::new(&vec![0; most], limit).is_ok());
-        assert!(AppContext::new(&vec![0; most + 1], limit).is_err());
+        let with = |length| Baggage::new(longest.clone(), vec![0; length].into()).unwrap();
+        let packed = with(most).packed(limit).unwrap();
+        assert_eq!(packed.bytes().len(), most + Baggage::MAX_BESIDES);
+        let length = most + 1;
+        assert_eq!(with(length).packed(limit), Err(ContextTooLong { length, most }));
     }
+}
+
+#[test]
+fn a_session_that_carries_nothing_takes_nothing_along() {
+    let packed = Baggage::default().packed(ContextLimit::ETCD).unwrap();
+    assert_eq!(packed, AppContext::default());
+    let (mut cluster, session) = Cluster::new();
+    let (frozen, context) = (cluster.frozen(&session), cluster.context(cluster.origin));
+    let to = cluster.destination;
+    let mut hand_off =
+        frozen.quiesced(packed).hand_off::<SessionWrite>(to, &cluster.routes(), &context).unwrap();
+    assert_eq!(cluster.sent(&mut hand_off), Outcome::Won);
+    let inbox = cluster.inbox().unwrap();
+    assert!(inbox.context.is_empty());
+    assert_eq!(Arrived::new(inbox, to).unwrap().baggage(), Ok(Baggage::default()));
 }
 
 #[test]

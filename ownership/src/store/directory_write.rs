@@ -1,13 +1,14 @@
 //! What is written to the directory.
 
 use super::{
-    Admission, AuditKey, Condition, FenceRow, Generation, HeartbeatRow, Identity, InboxRow,
-    Incarnation, Key, OffHomeRow, PlacementRow, Row, StoredSession, Transaction, TransferRow,
-    Write,
+    Admission, AuditKey, BaggageRow, Condition, FenceRow, Generation, HeartbeatRow, Identity,
+    InboxRow, Incarnation, Key, OffHomeRow, PlacementRow, Row, StoredSession, Transaction,
+    TransferRow, Write,
 };
 use crate::{
-    Epoch, NodeIndex, Placement, Revision,
+    Epoch, NodeIndex, Placement, Revision, SessionId,
     audit::{Entry, Event, Head, NodeChange, NodeEvent, PlacementEvent, Refusal},
+    baggage::Baggage,
     model::{OperationId, Owner, Policy, Time},
 };
 use sha2::{Digest, Sha256};
@@ -328,7 +329,45 @@ impl DirectoryWrite {
         if !record.is_terminated() || now < record.born().after(policy.session_ttl) {
             return Err(BadWrite::NotOver);
         }
-        Ok(Self::remove(Row::Session(*session), by))
+        let mut write = Self::remove(Row::Session(*session), by);
+        // Nothing is there but what was packed too late.
+        write.0.writes.push(Write::Delete(Key::Baggage(record.id())));
+        Ok(write)
+    }
+
+    /// Writes what a session carries besides its record, in the store where it is kept, in the place of what
+    /// it carried before: `before` is the session's row. Gives the row that then stands.
+    ///
+    /// To be done by the session's owner while it lives, with a context that is within the store's
+    /// [limit](crate::transfer::ContextLimit). Nothing is compared with the session itself, so that neither
+    /// disturbs the other: one whose outcome is unknown must have been settled before the session is handed
+    /// off. One that comes when the session is over leaves a row that goes when the session is
+    /// [forgotten](Self::forget_session).
+    pub fn pack(
+        before: Option<&BaggageRow>,
+        session: SessionId,
+        baggage: Baggage,
+        by: Identity,
+    ) -> (Self, BaggageRow) {
+        debug_assert!(
+            before.is_none_or(|before| before.session == session),
+            "another session's row"
+        );
+        let changes = before.map_or(0, |before| before.changes).wrapping_add(1);
+        let row = BaggageRow { session, changes, baggage };
+        let before = before.cloned().map(Row::Baggage);
+        let transaction = Transaction {
+            conditions: vec![Condition::Acting(by), replaces(Key::Baggage(session), before)],
+            writes: vec![Write::Put(Row::Baggage(row.clone()))],
+            entries: Vec::new(),
+        };
+        (Self(transaction), row)
+    }
+
+    /// Forgets what a session carried that is not kept here any more. Only for
+    /// [`recover`](super::recover): whatever ends a session does it by itself.
+    pub fn forget_baggage(row: &BaggageRow, by: Identity) -> Self {
+        Self::remove(Row::Baggage(row.clone()), by)
     }
 
     /// Tells of refusals: SECURITY_EVENT and POLICY_EVENT. Changes nothing else.

@@ -25,6 +25,8 @@ pub enum Key {
     Transfer(SessionId, StateVersion),
     /// Events of one transaction.
     Audit(AuditKey),
+    /// What a session carries besides its record.
+    Baggage(SessionId),
 }
 
 /// The key of an off-home row; a slot's rows stand together.
@@ -106,6 +108,8 @@ pub enum Span {
     Transfers,
     /// All audit rows.
     Audit,
+    /// What all sessions carry besides their records.
+    Baggage,
 }
 
 impl Span {
@@ -128,6 +132,7 @@ impl Span {
             Self::Inbox(node) => (Key::Inbox(node, ids.0), Key::Inbox(node, ids.1)),
             Self::Transfers => (Key::Transfer(ids.0, versions.0), Key::Transfer(ids.1, versions.1)),
             Self::Audit => (Key::Audit(AuditKey::FIRST), Key::Audit(AuditKey::LAST)),
+            Self::Baggage => (Key::Baggage(ids.0), Key::Baggage(ids.1)),
         }
     }
 }

@@ -57,8 +57,8 @@ pub use outcome::{Failure, Fault, Mismatch, Outcome};
 pub use position::{Generation, OlderStore, Position, Seen};
 pub use redb::Redb;
 pub use row::{
-    Admission, AuditRow, FenceRow, HeartbeatRow, Identity, InboxRow, Incarnation, OffHomeRow,
-    PlacementRow, Row, StoredSession, TransferRow,
+    Admission, AuditRow, BaggageRow, FenceRow, HeartbeatRow, Identity, InboxRow, Incarnation,
+    OffHomeRow, PlacementRow, Row, StoredSession, TransferRow,
 };
 pub use schema::{BadRow, Compared};
 pub use session_write::{Fate, SessionWrite};

@@ -57,6 +57,8 @@ pub struct Ended {
     pub sessions: usize,
     /// Off-home rows of sessions that are over.
     pub off_home: usize,
+    /// Rows of what sessions carried that were over before, or are not there.
+    pub baggage: usize,
 }
 
 /// Begins a generation that is later than the store's and than any that a node has seen. `seen` is the
@@ -91,6 +93,7 @@ pub async fn end_older<S: Directory + Sessions>(
     repeat(async || fence_older(store, by, &mut next, &mut ended.nodes).await).await?;
     repeat(async || end_sessions(store, by, &mut next, &mut ended.sessions).await).await?;
     repeat(async || forget_off_home(store, by, &mut ended.off_home).await).await?;
+    repeat(async || forget_baggage(store, by, &mut ended.baggage).await).await?;
     Ok(ended)
 }
 
@@ -208,6 +211,26 @@ async fn forget_off_home<S: Directory + Sessions>(
             let session = store.get(row.session).await.map_err(Failure::from)?;
             if session.is_some_and(|session| session.record.is_terminated()) {
                 missed |= count(store.write(DirectoryWrite::at_home(&row, by)).await, done)?;
+            }
+        }
+    }
+}
+
+/// What was packed too late, and will not go with its session's end.
+async fn forget_baggage<S: Sessions>(
+    store: &S,
+    by: Identity,
+    done: &mut usize,
+) -> Result<Missed, RecoverError> {
+    let (mut missed, mut after) = (false, None);
+    loop {
+        let page = store.all_baggage(after, PAGE).await.map_err(Failure::from)?;
+        let Some(last) = page.last() else { return Ok(missed) };
+        after = Some(last.session);
+        for row in page {
+            let session = store.get(row.session).await.map_err(Failure::from)?;
+            if session.is_none_or(|session| session.record.is_terminated()) {
+                missed |= count(store.write(DirectoryWrite::forget_baggage(&row, by)).await, done)?;
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{AuditKey, Generation, Key, OffHomeKey};
 use crate::{
     Epoch, NodeIndex, Placement, Revision, SessionId, StateVersion,
     audit::{Entry, Head},
+    baggage::Baggage,
     model::{OperationId, Owner, SessionRecord},
     placement::BadPlacement,
 };
@@ -32,6 +33,8 @@ pub enum Row {
     Transfer(TransferRow),
     /// Under [`Key::Audit`].
     Audit(AuditRow),
+    /// Under [`Key::Baggage`].
+    Baggage(BaggageRow),
 }
 
 impl Row {
@@ -50,6 +53,7 @@ impl Row {
             }
             Self::Transfer(row) => Key::Transfer(row.session.record.id(), row.frozen),
             Self::Audit(row) => Key::Audit(row.key),
+            Self::Baggage(row) => Key::Baggage(row.session),
         }
     }
 }
@@ -210,7 +214,8 @@ pub struct InboxRow {
     pub session: StoredSession,
     /// Who handed it off.
     pub from: Owner,
-    /// What the application at the origin gives the one at the destination.
+    /// What goes with it, [packed](Baggage::packed): the final context that the application at the origin
+    /// gives the one at the destination, and the session's wire ids.
     pub context: Arc<[u8]>,
 }
 
@@ -231,4 +236,16 @@ pub struct AuditRow {
     pub key: AuditKey,
     /// The events, in the order of the writes.
     pub entries: Vec<Entry>,
+}
+
+/// What a session carries besides its record, for as long as it lives: whatever ends the session deletes it in
+/// the same transaction. It stands where the session is kept, and is written by its owner alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BaggageRow {
+    /// The session.
+    pub session: SessionId,
+    /// Counts the changes of this row.
+    pub changes: u64,
+    /// What it carries.
+    pub baggage: Baggage,
 }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 ///
 /// What follows from the commit is taken from it, so that nobody can forget it: the row before, the
 /// fence row of whoever decided, that a lost owner is revoked; for a hand-off the destination's fence
-/// row and its inbox; that a resumed or ended session leaves the inbox.
+/// row and its inbox; that a resumed or ended session leaves the inbox, and that one that is over, or in a
+/// node's own store gone to another, carries nothing any more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use = "nothing is written yet"]
 pub struct SessionWrite {
@@ -65,7 +66,7 @@ impl SessionWrite {
     }
 
     /// *Shared*: hands a session off to `to`, if that accepts sessions, and leaves it in its inbox
-    /// with the application's context.
+    /// with what it carries. What stands of that in the store stays: its new owner goes on with it.
     ///
     /// # Errors
     ///
@@ -131,9 +132,14 @@ impl SessionWrite {
         if !follows {
             return Err(BadWrite::OtherVersion);
         }
+        let record = &after.record;
+        let mut writes = vec![Write::Put(Row::Session(after))];
+        if record.is_terminated() || record.owner().node != by.owner.node {
+            writes.push(Write::Delete(Key::Baggage(record.id())));
+        }
         let transaction = Transaction {
             conditions: vec![Condition::Acting(by), stands(before, after.record)],
-            writes: vec![Write::Put(Row::Session(after))],
+            writes,
             entries: Vec::new(),
         };
         Ok(Self { transaction, after, before: before.copied() })
@@ -159,6 +165,9 @@ impl SessionWrite {
             && !matches!(record.hold(), Hold::HandedOff { .. })
         {
             writes.push(Write::Delete(Key::Inbox(before.record.owner().node, record.id())));
+        }
+        if record.is_terminated() {
+            writes.push(Write::Delete(Key::Baggage(record.id())));
         }
         let transaction = Transaction { conditions, writes, entries: vec![entry] };
         Ok(Self { transaction, after: after.session, before: before.copied() })

@@ -1,9 +1,9 @@
 //! What the protocols use of a store: two small traits, and what both have. Every engine has them.
 
 use super::{
-    AuditKey, AuditRow, DirectoryWrite, Engine, Fault, FenceRow, Generation, HeartbeatRow,
-    InboxRow, Key, OffHomeKey, OffHomeRow, Outcome, PlacementRow, Position, Row, SessionWrite,
-    Span, StoredSession, TransferRow, TransferWrite,
+    AuditKey, AuditRow, BaggageRow, DirectoryWrite, Engine, Fault, FenceRow, Generation,
+    HeartbeatRow, InboxRow, Key, OffHomeKey, OffHomeRow, Outcome, PlacementRow, Position, Row,
+    SessionWrite, Span, StoredSession, TransferRow, TransferWrite,
 };
 use crate::{Epoch, NodeIndex, SessionId, StateVersion};
 use std::future::Future;
@@ -13,8 +13,8 @@ use std::future::Future;
 /// Every read is of a point no earlier than all that was answered before. `after` of a paged read is
 /// the last key of the page before, and a page with fewer than `limit` rows is the last.
 pub trait Store: Send + Sync {
-    /// Writes all but sessions and transfers. A node's own store keeps the node's own fence row, and
-    /// refusals are told and audit rows trimmed in any store.
+    /// Writes all but sessions and transfers. A node's own store keeps the node's own fence row and what its
+    /// sessions carry, and refusals are told and audit rows trimmed in any store.
     fn write(&self, write: DirectoryWrite) -> impl Future<Output = Outcome> + Send;
 
     /// Audit rows, in the order of their keys.
@@ -114,6 +114,19 @@ pub trait Sessions: Store {
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredSession>, Fault>> + Send;
+
+    /// What a session carries besides its record.
+    fn baggage(
+        &self,
+        session: SessionId,
+    ) -> impl Future<Output = Result<Option<BaggageRow>, Fault>> + Send;
+
+    /// What sessions carry besides their records, in the order of their ids.
+    fn all_baggage(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<BaggageRow>, Fault>> + Send;
 }
 
 /// The rows of one kind, out of what an engine gave. Another kind under the key of this one has no
@@ -264,5 +277,18 @@ impl<E: Engine> Sessions for E {
         limit: usize,
     ) -> Result<Vec<StoredSession>, Fault> {
         only!(self.page(Span::Sessions, after.map(Key::Session), limit).await?.rows, Session)
+    }
+
+    async fn baggage(&self, session: SessionId) -> Result<Option<BaggageRow>, Fault> {
+        let row: Vec<_> = only!(Engine::get(self, Key::Baggage(session)).await?, Baggage)?;
+        Ok(row.into_iter().next())
+    }
+
+    async fn all_baggage(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<BaggageRow>, Fault> {
+        only!(self.page(Span::Baggage, after.map(Key::Baggage), limit).await?.rows, Baggage)
     }
 }

@@ -46,11 +46,12 @@ impl Transaction {
         self.conditions.iter().try_for_each(|condition| condition.check(stands(&condition.key())))
     }
 
-    /// Whether somebody may wait for what it writes: sessions and audit rows are watched by nobody.
+    /// Whether somebody may wait for what it writes: sessions, what they carry, and audit
+    /// rows are watched by nobody.
     pub(super) fn concerns_directory(&self) -> bool {
         self.writes.iter().any(|write| match write {
-            Write::Put(row) => !matches!(row, Row::Session(_) | Row::Audit(_)),
-            Write::Delete(key) => !matches!(key, Key::Session(_) | Key::Audit(_)),
+            Write::Put(row) => !matches!(row, Row::Session(_) | Row::Baggage(_) | Row::Audit(_)),
+            Write::Delete(key) => !matches!(key, Key::Session(_) | Key::Baggage(_) | Key::Audit(_)),
         })
     }
 }

@@ -1,4 +1,5 @@
 use crate::{
+    baggage::{BadBaggage, Baggage},
     model::{Context, Input},
     pending::{NoChange, Pending, change},
     store::{DirectoryWrite, Identity, InboxRow, SessionWrite, StoredSession},
@@ -32,9 +33,14 @@ impl Arrived {
         &self.inbox.session
     }
 
-    /// What the application at the origin gives to the one here.
-    pub fn context(&self) -> &[u8] {
-        &self.inbox.context
+    /// What came with it: the context that the application at the origin gives to the one here, and the
+    /// session's wire ids. In *sticky* it is to be [packed](DirectoryWrite::pack) into the node's own store.
+    ///
+    /// # Errors
+    ///
+    /// If the row has no meaning.
+    pub fn baggage(&self) -> Result<Baggage, BadBaggage> {
+        Baggage::unpacked(&self.inbox.context)
     }
 
     /// RESUME: see [`resume`].

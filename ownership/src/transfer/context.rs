@@ -1,12 +1,14 @@
 use std::sync::Arc;
 use thiserror::Error;
 
-/// What the application at the origin gives the one at the destination: bytes that this crate gives no
-/// meaning.
+/// What goes with a session that is handed to another node: its [`Baggage`](crate::baggage::Baggage) with the
+/// final context that the application at the origin gives the one at the destination,
+/// [packed](crate::baggage::Baggage::packed).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AppContext(Arc<[u8]>);
 
-/// How long a context may be in a store.
+/// How long an application's context may be in a store. The wire ids that a session carries come on top, at
+/// most 8 KiB of them ([`Baggage::MAX_BESIDES`](crate::baggage::Baggage::MAX_BESIDES)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContextLimit(usize);
 
@@ -24,24 +26,35 @@ impl ContextLimit {
     /// In redb and in memory: 64 KiB.
     pub const LOCAL: Self = Self(64 * 1024);
 
-    /// In etcd, where a transaction has to be small: 4 KiB.
+    /// In etcd, where a transaction has to be small: 4 KiB. With all of the wire ids a write that replaces
+    /// one baggage by another has 25 KiB, where etcd takes 1.5 MiB.
     pub const ETCD: Self = Self(4 * 1024);
 
     /// The limit in bytes.
     pub const fn bytes(self) -> usize {
         self.0
     }
-}
 
-impl AppContext {
-    /// The context with these bytes.
+    /// Whether a context of this length in bytes is within the limit.
     ///
     /// # Errors
     ///
-    /// If they are too many.
-    pub fn new(bytes: &[u8], limit: ContextLimit) -> Result<Self, ContextTooLong> {
-        let (length, most) = (bytes.len(), limit.0);
-        if length > most { Err(ContextTooLong { length, most }) } else { Ok(Self(bytes.into())) }
+    /// If it is not.
+    pub const fn check(self, length: usize) -> Result<(), ContextTooLong> {
+        let most = self.0;
+        if length > most { Err(ContextTooLong { length, most }) } else { Ok(()) }
+    }
+}
+
+impl AppContext {
+    /// What has these bytes.
+    pub(crate) fn of(bytes: Arc<[u8]>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as they stand in the inbox.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub(super) fn shared(&self) -> Arc<[u8]> {

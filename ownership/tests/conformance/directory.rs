@@ -24,6 +24,7 @@ pub async fn a_new_store_is_empty<S: Directory + Sessions>(store: S) {
     assert_eq!(store.off_home(0, u16::MAX, None, 10).await, Ok(vec![]));
     assert_eq!(store.inbox(node(1), None, 10).await, Ok(vec![]));
     assert_eq!(store.sessions(None, 10).await, Ok(vec![]));
+    assert_eq!(store.all_baggage(None, 10).await, Ok(vec![]));
     assert_eq!(store.audit(None, 10).await, Ok(vec![]));
 }
 

@@ -4,6 +4,7 @@
 //! there may be none, and the tests are to be skipped then. Where answers can be made to
 //! get lost, `unknown.rs` is for it too.
 
+pub mod baggage;
 pub mod directory;
 pub mod races;
 pub mod recovery;
@@ -44,6 +45,13 @@ macro_rules! conformance {
                 a_session_that_is_over_is_forgotten_when_no_client_can_hold_it
                 the_log_tells_of_all_that_was_done_and_of_nothing_else
                 refusals_are_told_and_rows_trimmed;
+            baggage: what_a_session_carries_follows_what_it_carried
+                what_an_epoch_that_is_over_packs_is_not_kept
+                baggage_is_given_in_pages
+                what_a_session_carries_goes_with_its_end
+                what_a_session_carries_stays_with_a_hand_off_in_one_store
+                what_a_session_carries_leaves_the_store_of_a_node_with_it
+                what_was_packed_too_late_is_forgotten_with_the_session;
             transfers: of_hand_off_and_abort_one_is_decided
                 both_nodes_copy_what_was_decided
                 a_nodes_own_store_follows_the_directory

@@ -3,6 +3,7 @@
 use ownership::{
     Epoch, NodeIndex, Placement, Revision, SessionId,
     audit::Verifier,
+    baggage::Baggage,
     model::{
         Commit, Context, FenceProof, Input, OperationId, Owner, Policy, Time, Transport, birth,
         decide,
@@ -10,7 +11,7 @@ use ownership::{
     placement::Member,
     store::{
         Attempt, AuditRow, Directory, DirectoryWrite, FenceRow, Identity, Incarnation, Mismatch,
-        Outcome, PlacementRow, SessionWrite, Sessions, StoredSession,
+        Outcome, PlacementRow, SessionWrite, Sessions, StoredSession, WireId,
     },
 };
 use std::{
@@ -45,6 +46,11 @@ pub fn transport(port: u16) -> Transport {
 
 pub fn context(actor: Owner) -> Context {
     Context { now: NOW, actor, policy: Policy::default(), operation: operation() }
+}
+
+/// A wire id, and this as the application's context.
+pub fn baggage(context: &[u8]) -> Baggage {
+    Baggage::new(vec![WireId::new(&[7; 20]).unwrap()], context.into()).unwrap()
 }
 
 pub fn attempt(by: Identity) -> Attempt {

@@ -54,7 +54,7 @@ async fn a_restored_store_is_refused_until_a_new_generation_begins() {
     let by = register(&recovered, 1).await.identity();
     assert!(by.owner.epoch > lost.epoch, "no epoch is drawn twice");
     let ended = recover::end_older(&recovered, by, || context(by.owner)).await.unwrap();
-    assert_eq!(ended, Ended { nodes: 1, sessions: 1, off_home: 0 });
+    assert_eq!(ended, Ended { nodes: 1, sessions: 1, ..Ended::default() });
 
     let store = Etcd::open(&config, seen).await.expect("the new generation");
     assert!(store.seen() > seen.position());

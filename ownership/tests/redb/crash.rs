@@ -2,16 +2,18 @@
 //! and nothing else.
 
 use crate::{
-    conformance::world::{World, attempt, context, handed_off, id, next, node},
+    conformance::world::{
+        World, attempt, baggage, changed, context, handed_off, id, next, node, won,
+    },
     disk::{Disk, Op, after_crash},
     everything, on_disk,
 };
 use ownership::{
     audit::Refusal,
-    model::{Reason, birth},
+    model::{Cause, Input, Reason, birth},
     store::{
-        AuditKey, DirectoryWrite, Engine, FenceRow, Identity, OffHomeKey, Position, Row, Seen,
-        SessionWrite, Store, StoredSession, Transaction,
+        AuditKey, BaggageRow, DirectoryWrite, Engine, FenceRow, Identity, OffHomeKey, Position,
+        Row, Seen, SessionWrite, Store, StoredSession, Transaction,
     },
 };
 
@@ -22,6 +24,10 @@ struct Base {
     two: FenceRow,
     born: StoredSession,
     frozen: StoredSession,
+    /// What the one that is born carries.
+    packed: BaggageRow,
+    /// One more that carries something.
+    laden: StoredSession,
     log: Vec<AuditKey>,
 }
 
@@ -34,6 +40,8 @@ enum Kind {
     Mixed,
     /// So many births that the file grows.
     Many,
+    /// A session carries something else, and another one that carries something ends.
+    Pack,
     /// A node's fence row.
     Node,
     /// A refusal is told, and rows are trimmed.
@@ -45,11 +53,16 @@ impl Base {
         let disk = Disk::default();
         let world = World::new(on_disk(&disk, Seen::new(Position::START))).await;
         let (born, frozen) = (world.born(1).await, world.frozen(2).await);
+        let laden = world.born(3).await;
+        let pack = |number| DirectoryWrite::pack(None, id(number), baggage(&[1]), world.one);
+        let (write, packed) = pack(1);
+        won(&world.store, write).await;
+        won(&world.store, pack(3).0).await;
         let log = world.log().await.into_iter().map(|row| row.key).collect();
         let two = world.store.fence(node(2)).await.unwrap().unwrap();
         let one = world.one;
         drop(world);
-        Self { content: disk.content(), one, two, born, frozen, log }
+        Self { content: disk.content(), one, two, born, frozen, packed, laden, log }
     }
 
     fn birth(&self, number: u32) -> Transaction {
@@ -69,6 +82,14 @@ impl Base {
                 self.birth(number),
             ],
             Kind::Many => (0..60).map(|more| self.birth(number + more)).collect(),
+            Kind::Pack => {
+                let (before, carries) = (Some(&self.packed), baggage(&[7; 5000]));
+                let end = Input::Terminate { cause: Cause::Request };
+                vec![
+                    DirectoryWrite::pack(before, id(1), carries, self.one).0.into(),
+                    changed(&self.laden, end, self.one).into(),
+                ]
+            }
             Kind::Node => {
                 let admit = DirectoryWrite::admit(&self.two, false, attempt(self.two.identity()));
                 vec![admit.unwrap().0.into()]
@@ -168,6 +189,7 @@ const QUICK: &[&[Kind]] = &[
     &[Kind::Mixed],
     &[Kind::Many],
     &[Kind::Node],
+    &[Kind::Pack],
     &[Kind::Birth, Kind::Mixed],
     &[Kind::Many, Kind::Trim],
 ];
@@ -177,6 +199,7 @@ const FULL: &[&[Kind]] = &[
     &[Kind::Mixed, Kind::Many, Kind::Trim],
     &[Kind::Trim, Kind::Birth, Kind::Many],
     &[Kind::Many, Kind::Node, Kind::Mixed],
+    &[Kind::Pack, Kind::Mixed, Kind::Many],
     &[Kind::Birth, Kind::Birth, Kind::Birth],
 ];
 

@@ -47,6 +47,7 @@ async fn everything(store: &Redb) -> (Position, Vec<Row>) {
         Span::Inbox(node(2)),
         Span::Transfers,
         Span::Audit,
+        Span::Baggage,
     ];
     let mut rows = Vec::new();
     for key in [Key::Generation, Key::Epochs, Key::Placement] {

@@ -32,7 +32,8 @@ impl Keys {
         (first, self.behind(&last))
     }
 
-    /// The parts of the directory that are watched: all but transfers, sessions and audit rows.
+    /// The parts of the directory that are watched: all but transfers, sessions, what
+    /// they carry, and audit rows.
     pub(super) fn watched(&self) -> [Range; 2] {
         [(b'0', b'5'), (b'6', b'8')].map(|(from, to)| (self.with(&[from]), self.with(&[to])))
     }
@@ -70,7 +71,8 @@ mod tests {
         let off_home = Span::OffHome(0, u16::MAX).bounds();
         assert!(is_watched(&off_home.0) && is_watched(&off_home.1));
         let transfer = Key::Transfer(session, StateVersion::BIRTH);
-        for key in [Key::Session(session), transfer, Key::Audit(AuditKey::FIRST)] {
+        let audit = Key::Audit(AuditKey::FIRST);
+        for key in [Key::Session(session), transfer, audit, Key::Baggage(session)] {
             assert!(!is_watched(&key), "{key:?}");
         }
     }

@@ -25,7 +25,7 @@ const AUDIT: TableDefinition<Id, Bytes> = TableDefinition::new("audit");
 /// All other rows, by the bytes of their keys.
 const DIRECTORY: TableDefinition<Bytes, Bytes> = TableDefinition::new("directory");
 
-/// Where the revision stands in the directory's table: behind all keys, which begin with a digit.
+/// Where the revision stands in the directory's table: behind all keys, which begin with a hexadecimal digit.
 const REVISION: &[u8] = b"revision";
 
 /// Why a row could not be read or written.
@@ -86,7 +86,8 @@ where
             | Key::Placement
             | Key::OffHome(_)
             | Key::Inbox(..)
-            | Key::Transfer(..) => {
+            | Key::Transfer(..)
+            | Key::Baggage(_) => {
                 let row = self.directory.get(key.to_bytes().as_slice())?;
                 Ok(look(row.as_ref().map(|row| row.value())))
             }
@@ -252,7 +253,8 @@ impl<'t> Writing<'t> {
             | Row::Placement(_)
             | Row::OffHome(_)
             | Row::Inbox(_)
-            | Row::Transfer(_) => {
+            | Row::Transfer(_)
+            | Row::Baggage(_) => {
                 self.directory
                     .insert(row.key().to_bytes().as_slice(), row.to_bytes().as_slice())?;
             }
@@ -271,7 +273,8 @@ impl<'t> Writing<'t> {
             | Key::Placement
             | Key::OffHome(_)
             | Key::Inbox(..)
-            | Key::Transfer(..) => drop(self.directory.remove(key.to_bytes().as_slice())?),
+            | Key::Transfer(..)
+            | Key::Baggage(_) => drop(self.directory.remove(key.to_bytes().as_slice())?),
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ const OFF_HOME: u8 = b'6';
 const INBOX: u8 = b'7';
 const TRANSFER: u8 = b'8';
 const AUDIT: u8 = b'9';
+const BAGGAGE: u8 = b'a';
 
 impl Key {
     /// The key as bytes, which are in the order of the keys.
@@ -30,6 +31,7 @@ impl Key {
             Self::Inbox(node, session) => out.u8(INBOX).node(*node).session(*session),
             Self::Transfer(session, frozen) => out.u8(TRANSFER).session(*session).version(*frozen),
             Self::Audit(AuditKey { stream, number }) => out.u8(AUDIT).u64(*stream).u64(*number),
+            Self::Baggage(session) => out.u8(BAGGAGE).session(*session),
         };
         out.0
     }
@@ -56,6 +58,7 @@ impl Key {
             INBOX => Self::Inbox(input.node("key")?, input.session("key")?),
             TRANSFER => Self::Transfer(input.session("key")?, input.version("key")?),
             AUDIT => Self::Audit(AuditKey { stream: input.u64("key")?, number: input.u64("key")? }),
+            BAGGAGE => Self::Baggage(input.session("key")?),
             _ => return Err(BadRow("key")),
         };
         input.end()?;

@@ -2,11 +2,12 @@ use super::{BadRow, FORMAT};
 use crate::{
     NodeIndex, Revision,
     audit::{Entry, Event},
+    baggage::Baggage,
     bytes::{Bad, In, Out},
     model::{RECORD_LENGTH, SessionRecord},
     store::{
-        Admission, AuditRow, FenceRow, Generation, HeartbeatRow, InboxRow, Incarnation, Key,
-        OffHomeRow, PlacementRow, Row, StoredSession, TransferRow,
+        Admission, AuditRow, BaggageRow, FenceRow, Generation, HeartbeatRow, InboxRow, Incarnation,
+        Key, OffHomeRow, PlacementRow, Row, StoredSession, TransferRow,
     },
 };
 
@@ -39,6 +40,9 @@ impl Row {
             Self::Transfer(TransferRow { frozen: _, session }) => out.stored(session),
             Self::Audit(AuditRow { key: _, entries }) => {
                 entries.iter().fold(&mut out, |out, entry| out.entry(entry))
+            }
+            Self::Baggage(BaggageRow { session: _, changes, baggage }) => {
+                out.u64(*changes).bytes(&baggage.to_bytes())
             }
         };
         out.0
@@ -92,6 +96,11 @@ impl Row {
                 Self::Transfer(TransferRow { frozen: *frozen, session: input.stored()? })
             }
             Key::Audit(key) => Self::Audit(AuditRow { key: *key, entries: input.entries()? }),
+            Key::Baggage(session) => Self::Baggage(BaggageRow {
+                session: *session,
+                changes: input.u64("changes")?,
+                baggage: Baggage::from_bytes(input.rest())?,
+            }),
         };
         input.end()?;
         if row.key() == *key { Ok(row) } else { Err(BadRow("key")) }

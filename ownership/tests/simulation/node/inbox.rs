@@ -1,6 +1,6 @@
 //! Takes in what other nodes hand over.
 
-use super::{Node, commit::Changed, is_handed_off};
+use super::{Node, baggage, commit::Changed, is_handed_off};
 use crate::{broken::Broken, check::Violation};
 use ownership::{
     model::Input,
@@ -53,8 +53,8 @@ impl Node {
     pub(super) async fn arrive(self: &Rc<Self>, arrived: Arrived) {
         let handed = *arrived.session();
         let session = handed.record.id();
-        if arrived.context() != session.bytes() {
-            self.sim.accuse(Violation::Glue(format!("{session} came with another's context")));
+        if arrived.baggage() != Ok(baggage(session)) {
+            self.sim.accuse(Violation::Glue(format!("{session} came with another's baggage")));
         }
         let is_sticky = self.sim.plan.strategy == Strategy::Sticky;
         let mut stands = self.read(|| self.sessions.get(session)).await;

@@ -28,6 +28,7 @@ use crate::{
 };
 use ownership::{
     Epoch, NodeIndex, SessionId,
+    baggage::Baggage,
     lease::{Holder, Taker},
     model::{Context, Hold, OperationId, Owner, SessionRecord},
     placement::Applied,
@@ -315,6 +316,11 @@ fn local(record: &SessionRecord) -> Local {
 }
 
 /// Whether a session waits for its destination to go on.
+/// What a session takes along: nothing that another one could have.
+fn baggage(session: SessionId) -> Baggage {
+    Baggage::new(vec![session.into()], session.bytes().into()).expect("one id")
+}
+
 fn is_handed_off(record: &SessionRecord) -> bool {
     matches!(record.hold(), Hold::HandedOff { .. })
 }

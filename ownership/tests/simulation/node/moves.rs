@@ -1,6 +1,6 @@
 //! Moves a session to another node.
 
-use super::{Carried, Node, Turn, commit::Changed};
+use super::{Carried, Node, Turn, baggage, commit::Changed};
 use crate::{broken::Broken, check::Violation, kernel::slot};
 use ownership::{
     NodeIndex, SessionId,
@@ -9,8 +9,7 @@ use ownership::{
     store::{Admission, Directory, DirectoryWrite, OffHomeKey, Outcome, Store},
     takeover::Knowledge,
     transfer::{
-        AppContext, ContextLimit, Decided, Frozen, GiveUp, GivenUp, HandedOff, Held, NoStep,
-        Routes, Undecided,
+        ContextLimit, Decided, Frozen, GiveUp, GivenUp, HandedOff, Held, NoStep, Routes, Undecided,
     },
 };
 use std::rc::Rc;
@@ -39,8 +38,8 @@ impl Node {
         }
         // The CPUs, their queues and the application come to rest.
         self.machine.rest(1, 40).await;
-        let context = AppContext::new(&session.bytes(), ContextLimit::ETCD).expect("16 bytes");
-        let mut held = Held::Quiesced(frozen.quiesced(context));
+        let packed = baggage(session).packed(ContextLimit::ETCD).expect("16 bytes");
+        let mut held = Held::Quiesced(frozen.quiesced(packed));
         for _ in 0..ATTEMPTS {
             let quiesced = match held {
                 Held::Quiesced(quiesced) => quiesced,
