@@ -87,7 +87,7 @@ async fn a_store_of_another_schema_is_refused() {
     let Some(cluster) = shared() else { return };
     let config = config(cluster.urls());
     let mut client = Client::connect(cluster.urls(), None).await.unwrap();
-    for row in [&[2, 0, 0, 0, 0, 0, 0, 0, 1][..], b"?"] {
+    for row in [&[1, 0, 0, 0, 0, 0, 0, 0, 1][..], &[3, 0, 0, 0, 0, 0, 0, 0, 1], b"?"] {
         client.put(format!("{}0", config.prefix), row, None).await.unwrap();
         let error = refused(&config, FRESH).await;
         assert!(matches!(error, OpenError::Unavailable(Fault::Corrupt)), "{error}");

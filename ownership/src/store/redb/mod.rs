@@ -54,7 +54,8 @@ pub struct Options {
 
 impl Options {
     /// What suits most: 208 MiB of memory (243 bytes for each of a million sessions, with what the pages
-    /// cost besides), 4,096 requests, a journal beside the file.
+    /// cost besides; what they [carry](super::BaggageRow) is not counted in), 4,096 requests, a journal beside
+    /// the file.
     pub fn new(file: &Path, node: NodeIndex) -> Self {
         let journal = file.with_extension("journal");
         Self { cache: 208 << 20, queue: 4096, node, journal }
