@@ -10,6 +10,7 @@ pub mod dataplane;
 pub mod fences;
 mod frame;
 pub mod hold;
+pub mod metrics;
 pub mod neighbours;
 pub mod node;
 pub mod pins;

@@ -376,6 +376,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepting, Self::Draining, Self::Fenced, Self::Unknown];
+
     /// As it is shown.
     pub const fn name(self) -> &'static str {
         match self {

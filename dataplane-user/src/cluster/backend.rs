@@ -1,21 +1,30 @@
 //! The store that the configuration names.
 
-use crate::config::{self, EtcdStore};
+use crate::{
+    config::{self, EtcdStore},
+    metrics::{Instruments, Operation},
+};
 use ownership::{
     NodeIndex,
     store::{
         Engine, Etcd, Fault, Key, Outcome, Page, Position, Redb, Row, Seen, Span, Transaction,
-        etcd, redb,
+        Write, etcd, redb,
     },
 };
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Instant,
 };
 use thiserror::Error;
 
-/// A store of either kind.
-pub enum Backend {
+/// A store of either kind, whose answers are timed.
+pub struct Backend {
+    store: Either,
+    instruments: Instruments,
+}
+
+enum Either {
     /// In one file.
     Embedded(Redb),
     /// In an etcd cluster.
@@ -46,19 +55,28 @@ impl Backend {
         node: NodeIndex,
         seen: Seen,
     ) -> Result<Self, OpenError> {
-        match config {
+        let store = match config {
             config::Store::Embedded { path } => {
                 let folder = path.parent().unwrap_or(Path::new("/"));
                 fs::create_dir_all(folder)
                     .map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
                 let store = Redb::open(path, &redb::Options::new(path, node), seen);
-                store.map(Self::Embedded).map_err(|error| OpenError::Embedded(path.clone(), error))
+                store
+                    .map(Either::Embedded)
+                    .map_err(|error| OpenError::Embedded(path.clone(), error))?
             }
             config::Store::Etcd(config) => {
                 let config = etcd_config(config)?;
-                Etcd::open(&config, seen).await.map(Self::Etcd).map_err(OpenError::Etcd)
+                let store = Etcd::open(&config, seen).await;
+                store.map(Either::Etcd).map_err(OpenError::Etcd)?
             }
-        }
+        };
+        Ok(Self { store, instruments: Instruments::default() })
+    }
+
+    /// The same, which tells these instruments how long its answers take.
+    pub fn timed_by(self, instruments: Instruments) -> Self {
+        Self { instruments, ..self }
     }
 }
 
@@ -92,24 +110,43 @@ fn etcd_config(config: &EtcdStore) -> Result<etcd::EtcdConfig, OpenError> {
 /// Whichever it is.
 macro_rules! either {
     ($backend:expr, $store:ident => $what:expr) => {
-        match $backend {
-            Backend::Embedded($store) => $what,
-            Backend::Etcd($store) => $what,
+        match &$backend.store {
+            Either::Embedded($store) => $what,
+            Either::Etcd($store) => $what,
         }
     };
 }
 
+/// Whether a batch is signs of life, and nothing else.
+fn beats(batch: &[Transaction]) -> bool {
+    let mut writes = batch.iter().flat_map(Transaction::writes).peekable();
+    writes.peek().is_some() && writes.all(|write| matches!(write, Write::Put(Row::Heartbeat(_))))
+}
+
 impl Engine for Backend {
     async fn get(&self, key: Key) -> Result<Option<Row>, Fault> {
-        either!(self, store => Engine::get(store, key).await)
+        let began = Instant::now();
+        let answer = either!(self, store => Engine::get(store, key).await);
+        self.instruments.asked_store(Operation::Read, began.elapsed(), answer.is_err());
+        answer
     }
 
     async fn page(&self, span: Span, after: Option<Key>, limit: usize) -> Result<Page, Fault> {
-        either!(self, store => Engine::page(store, span, after, limit).await)
+        let began = Instant::now();
+        let answer = either!(self, store => Engine::page(store, span, after, limit).await);
+        self.instruments.asked_store(Operation::Read, began.elapsed(), answer.is_err());
+        answer
     }
 
     async fn commit(&self, batch: Vec<Transaction>) -> Vec<Outcome> {
-        either!(self, store => Engine::commit(store, batch).await)
+        let operation = if beats(&batch) { Operation::Heartbeat } else { Operation::Commit };
+        let began = Instant::now();
+        let outcomes = either!(self, store => Engine::commit(store, batch).await);
+        let failed =
+            |outcome: &Outcome| matches!(outcome, Outcome::Unknown | Outcome::Unavailable(_));
+        let is_failed = outcomes.iter().any(failed);
+        self.instruments.asked_store(operation, began.elapsed(), is_failed);
+        outcomes
     }
 
     fn seen(&self) -> Position {

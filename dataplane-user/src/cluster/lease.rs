@@ -2,6 +2,7 @@
 
 use super::{AGAIN, Backend, now};
 use crate::{
+    metrics::Pulse,
     node::{Node, StateFolder, lock},
     takeover::Pinned,
 };
@@ -152,8 +153,9 @@ impl Lease {
     /// Keeps the lease, and the fence in the kernel with it, until it is over or the keeper is stopped.
     pub fn keep(self, node: Arc<Mutex<Node>>, state: Arc<StateFolder>) -> Keeper {
         let (stop, stopped) = watch::channel(());
-        let keeping = Keeping { lease: self, node, state, seen: None };
-        Keeper { task: tokio::spawn(keeping.run(stopped)), stop }
+        let pulse = Pulse::default();
+        let keeping = Keeping { lease: self, node, state, seen: None, pulse: pulse.clone() };
+        Keeper { task: tokio::spawn(keeping.run(stopped)), stop, pulse }
     }
 
     /// Does what is due now; the fault, if the store had one.
@@ -196,9 +198,15 @@ pub struct Unresumable {
 pub struct Keeper {
     task: JoinHandle<Result<Lease, Over>>,
     stop: watch::Sender<()>,
+    pulse: Pulse,
 }
 
 impl Keeper {
+    /// Whether it stirs.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Waits until the lease is over. The fence is shut then.
     pub async fn over(&mut self) -> Over {
         match (&mut self.task).await {
@@ -225,6 +233,7 @@ struct Keeping {
     state: Arc<StateFolder>,
     /// Writes down how much was seen.
     seen: Option<JoinHandle<()>>,
+    pulse: Pulse,
 }
 
 impl Keeping {
@@ -242,6 +251,7 @@ impl Keeping {
                 () = tokio::time::sleep(wait) => {}
             }
             let done = self.lease.step().await;
+            self.pulse.beat();
             // Whatever came of it, the kernel's deadline follows.
             lock(&self.node).arm(self.lease.deadline());
             let now_has = done?;

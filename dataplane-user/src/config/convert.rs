@@ -5,7 +5,12 @@ use super::{
     hint::{alternatives, did_you_mean},
 };
 use dataplane_ebpf::dissect::quic_lb::UNROUTABLE;
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 use toml::de::DeValue;
 
 /// The longest name of a node or service, in bytes.
@@ -99,6 +104,15 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<IpAddr, String> {
         }
         _ => Ok(address),
     }
+}
+
+/// An address and port of this host to listen at, `[::]` and `0.0.0.0` included.
+pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
+    let address = value.as_str().and_then(|text| text.parse::<SocketAddr>().ok());
+    let address = address.filter(|address| address.port() != 0 && !address.ip().is_multicast());
+    address.ok_or_else(|| {
+        "an address and a port in quotes, such as \"127.0.0.1:9472\" or \"[::1]:9472\"".to_owned()
+    })
 }
 
 /// A time in a range.

@@ -72,6 +72,8 @@ pub struct Config {
     pub hold: Hold,
     /// `[api]`
     pub api: Api,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[pins]`
     pub pins: Pins,
     /// `[state]`
@@ -250,6 +252,14 @@ pub struct Api {
     /// `mode`: the socket's permissions, three or four octal digits up to `"0777"`; default
     /// `"0660"`.
     pub mode: u32,
+}
+
+/// `[metrics]`: what is to be seen over HTTP (see `docs/metrics.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// `listen`: an address and port of this host, such as `"127.0.0.1:9472"`; default none, and
+    /// nothing listens. Whoever can reach it reads `/metrics`, `/healthz` and `/readyz`, unencrypted.
+    pub listen: Option<SocketAddr>,
 }
 
 /// `[pins]`: what stays in the kernel when the daemon goes.

@@ -46,6 +46,7 @@ pub(super) const SECTIONS: &[Schema] = &[
     ),
     one("hold", &["ring", "per_session", "total", "pace"]),
     one("api", &["socket", "mode"]),
+    one("metrics", &["listen"]),
     one("pins", &["enabled", "path"]),
     one("state", &["path"]),
     one(

@@ -1,11 +1,11 @@
 //! From a file's sections to the configuration, one key at a time.
 
 use super::{
-    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Node, Pins,
-    Service, Sessions, State,
+    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Metrics, Node,
+    Pins, Service, Sessions, State,
     convert::{
         address, boolean, choice, cpu_list, duration, egress, integer, interface, name, path,
-        permissions, power_of_two, seed, size,
+        permissions, power_of_two, seed, size, socket_address,
     },
     cpus,
     document::{Document, Section},
@@ -45,6 +45,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let services = all(document.list("services"), service);
     let hold = hold(&document.section("hold"));
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
+    let metrics = document.section("metrics").optional("listen", socket_address);
     let pins = pins(&document.section("pins"));
     let state = document.section("state").or("path", PathBuf::from("/var/lib/jumpgate"), path);
     let folder = state.clone().unwrap_or_default();
@@ -62,6 +63,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         services: services?,
         hold: hold?,
         api: api?,
+        metrics: Metrics { listen: metrics? },
         pins: pins?,
         state: State { path: state? },
         store: store?,

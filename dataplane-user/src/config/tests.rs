@@ -75,6 +75,7 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.hold.pace, 50_000);
     assert_eq!(config.api.socket, Path::new("/run/jumpgate/a.sock"));
     assert_eq!(config.api.mode, 0o660);
+    assert_eq!(config.metrics.listen, None);
     assert!(config.pins.enabled);
     assert_eq!(config.pins.path, Path::new("/sys/fs/bpf/jumpgate"));
     assert_eq!(config.state.path, Path::new("/var/lib/jumpgate"));
@@ -164,6 +165,8 @@ pace = 100_000_000
 [api]
 socket = "/tmp/a.sock"
 mode = "600"
+[metrics]
+listen = "[::]:9472"
 [pins]
 enabled = false
 path = "/p"
@@ -189,6 +192,7 @@ path = "/t/store"
     let hold = Hold { ring: 1 << 16, per_session: 4096, total: 2 << 30, pace: 100_000_000 };
     assert_eq!(config.hold, hold);
     assert_eq!((config.api.mode, config.pins.enabled), (0o600, false));
+    assert_eq!(config.metrics.listen, Some("[::]:9472".parse().unwrap()));
     assert_eq!(config.store, Store::Embedded { path: "/t/store".into() });
 }
 
@@ -386,6 +390,8 @@ fn values_of_the_wrong_kind_or_out_of_range() {
     const SEED: &str =
         "it must be a string of 16 hexadecimal digits, or an integer from 0 to 2^64 - 1";
     const TIME: &str = "it must be a string with a unit, such as \"10s\" or \"250ms\"";
+    const LISTEN: &str = "it must be an address and a port in quotes, such as \"127.0.0.1:9472\" or \
+                          \"[::1]:9472\"";
     const CPUS: &str = "it must be a list of CPUs such as \"0-3,6\" or [0, 1, 2, 3, 6]";
     let cases = [
         ("name = \"b\"", "name = \"b c\"", format!("15:8: `name` is \"b c\": {NAME}")),
@@ -500,6 +506,8 @@ fn values_of_the_wrong_kind_or_out_of_range() {
              '/'"
             .to_owned(),
         ),
+        ("[metrics]\nlisten = \"9472\"", format!("28:10: `listen` is \"9472\": {LISTEN}")),
+        ("[metrics]\nlisten = \"[::1]:0\"", format!("28:10: `listen` is \"[::1]:0\": {LISTEN}")),
         (
             "[pins]\nenabled = \"yes\"",
             "28:11: `enabled` is \"yes\": it must be true or false, without quotes".to_owned(),

@@ -7,6 +7,7 @@ use crate::{
         ClockError, LoadError, attach::AttachError, egress::EgressError, pinned::PinnedMapError,
         services::Clash,
     },
+    metrics::ListenError,
     neighbours::UnknownInterface,
     node::StateError,
     takeover::LookError,
@@ -75,6 +76,9 @@ pub enum StartError {
     /// About the program's log.
     #[error("the program's log cannot be read")]
     Log(#[from] aya_log::Error),
+    /// About the socket for metrics.
+    #[error(transparent)]
+    Metrics(#[from] ListenError),
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),

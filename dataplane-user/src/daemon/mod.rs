@@ -13,6 +13,7 @@ use crate::{
     api::Server,
     cluster::{Keeper, Over, Watcher},
     config::Config,
+    metrics::Endpoint,
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
     pins,
@@ -82,6 +83,7 @@ pub struct Daemon {
     /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
     believed: BTreeSet<NodeIndex>,
     keeper: Keeper,
+    _metrics: Option<Endpoint>,
     _watcher: Watcher,
     _server: Server,
     state: Arc<StateFolder>,

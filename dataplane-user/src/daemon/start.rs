@@ -14,6 +14,7 @@ use crate::{
     config::{self, Config},
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
     hold::{self, Bounds},
+    metrics::{Instruments, Listener, Source},
     neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
     node::{Incarnation, Node, Parts, Peer, Registry, StateFolder, answer, lock, release_all},
     preflight,
@@ -46,8 +47,13 @@ impl Daemon {
         let load = load_options(&config, options.log_packets);
         let start = takeover::look(&config, &state, &load, options.fresh)?;
         let this = config.this_node();
+        let instruments = Instruments::default();
+        let listener = match config.metrics.listen {
+            Some(address) => Some(Listener::bind(address).await?),
+            None => None,
+        };
         let backend = Backend::open(&config.store, this.index, state.seen()?).await?;
-        let backend = Arc::new(backend);
+        let backend = Arc::new(backend.timed_by(instruments.clone()));
         let times = cluster::times(&config.fence);
         let (start, resumed) = resume(&config, start, &backend, times).await?;
         let mut made = Made(None);
@@ -104,6 +110,13 @@ impl Daemon {
                 let keeper = lease.keep(Arc::clone(&node), Arc::clone(&state));
                 let watcher = Watcher::start(backend, Arc::clone(&node), times);
                 let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
+                let source = Source {
+                    node: Arc::clone(&node),
+                    instruments,
+                    keeper: keeper.pulse(),
+                    lease: config.fence.lease,
+                };
+                let metrics = listener.map(|listener| listener.serve(source));
                 Ok(Self {
                     config,
                     options,
@@ -113,6 +126,7 @@ impl Daemon {
                     new_links,
                     believed,
                     keeper,
+                    _metrics: metrics,
                     _watcher: watcher,
                     _server: server,
                     state,

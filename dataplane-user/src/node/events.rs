@@ -151,18 +151,15 @@ impl Node {
         let mut totals = Vec::new();
         let names = self.services.iter().map(|service| (service.index, Some(&*service.name)));
         for (index, name) in names.chain([(0, None)]) {
-            for reason in Reason::refusals() {
-                let Told { told, suppressed } = self.dataplane.events.told(index, reason)?;
-                if told + suppressed > 0 {
-                    totals.push(EventTotal {
-                        service: name.map(str::to_owned),
-                        place: reason.place().to_owned(),
-                        what: reason.name().to_owned(),
-                        class: reason.class().name().to_owned(),
-                        told,
-                        suppressed,
-                    });
-                }
+            for (reason, Told { told, suppressed }) in self.told(index)? {
+                totals.push(EventTotal {
+                    service: name.map(str::to_owned),
+                    place: reason.place().to_owned(),
+                    what: reason.name().to_owned(),
+                    class: reason.class().name().to_owned(),
+                    told,
+                    suppressed,
+                });
             }
         }
         Ok(Events { events, missed, totals })

@@ -9,13 +9,17 @@ use crate::{
     dataplane::{
         attach::{Attached, Mode},
         counters::Counts,
+        events::Told,
         fence::open_for,
         services::Service,
     },
 };
-use dataplane_ebpf::verdict::Admission;
+use dataplane_ebpf::{event::Reason, verdict::Admission};
 use ownership::SessionId;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+};
 
 /// How many bytes of sessions one answer holds, beside the last: well below what a message may.
 const PAGE: usize = 96 * 1024;
@@ -67,8 +71,40 @@ impl Node {
             stats.services.insert(service.name.clone(), counters.service(service.index, by_cpu)?);
         }
         stats.other = counters.service(0, by_cpu)?;
-        stats.lost = self.dataplane.losses.read(dropped_by_selector(&stats))?;
+        stats.lost = self.lost(stats.services.values().chain([&stats.other]))?;
         Ok(stats)
+    }
+
+    /// The indices in counters, with the services' names; what belongs to none comes last, with an empty
+    /// one.
+    pub fn counted(&self) -> Vec<(u16, String)> {
+        let services = self.services.iter().map(|service| (service.index, service.name.clone()));
+        services.chain([(0, String::new())]).collect()
+    }
+
+    /// The counters of one index.
+    pub fn counts(&self, index: u16) -> Result<Counts, Refusal> {
+        Ok(self.dataplane.counters.service(index, false)?)
+    }
+
+    /// Of how many refused packets of one index events were made; reasons without any are left out.
+    pub fn told(&self, index: u16) -> Result<Vec<(Reason, Told)>, Refusal> {
+        let mut all = Vec::new();
+        for reason in Reason::refusals() {
+            let told = self.dataplane.events.told(index, reason)?;
+            if told != Told::default() {
+                all.push((reason, told));
+            }
+        }
+        Ok(all)
+    }
+
+    /// What was lost after its verdict, if these are the counts of all indices.
+    pub fn lost<'a>(
+        &self,
+        counts: impl Iterator<Item = &'a Counts>,
+    ) -> Result<BTreeMap<String, u64>, Refusal> {
+        Ok(self.dataplane.losses.read(dropped_by_selector(counts))?)
     }
 
     /// Up to `limit` sessions behind the id `after`, and no more than an answer holds.
@@ -95,8 +131,7 @@ impl Node {
 }
 
 /// How many datagrams the selector has dropped.
-fn dropped_by_selector(stats: &Stats) -> u64 {
-    let all = stats.services.values().chain([&stats.other]);
+fn dropped_by_selector<'a>(all: impl Iterator<Item = &'a Counts>) -> u64 {
     let drops = Admission::ALL.iter().filter(|admission| admission.is_reject());
     let of = |counts: &Counts| -> u64 {
         drops.clone().filter_map(|drop| counts.admissions.get(drop.name())).sum()
