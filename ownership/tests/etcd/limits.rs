@@ -2,17 +2,21 @@
 
 use crate::{
     cluster::Options,
-    conformance::world::{World, attempt, decided, id, next, next_placement, node, operation, won},
+    conformance::world::{
+        World, attempt, changed, decided, id, next, next_placement, node, operation, won,
+    },
     fixture::{cluster, config, open, patient, shared},
 };
 use etcd_client::{Client, GetOptions};
 use ownership::{
-    model::Input,
+    baggage::Baggage,
+    model::{FenceProof, Input},
     store::{
         AuditKey, Directory, DirectoryWrite, Fault, Identity, Outcome, SessionWrite, Sessions,
-        Store,
+        Store, WireId,
         etcd::{Etcd, EtcdConfig},
     },
+    transfer::ContextLimit,
 };
 use std::{
     sync::Arc,
@@ -44,6 +48,46 @@ async fn what_is_too_large_is_refused_and_the_rest_of_its_batch_is_done() {
     let keys = |count| (1..=count).map(|number| AuditKey { stream: 1, number });
     assert_eq!(world.store.write(DirectoryWrite::trim(keys(200))).await, too_large);
     won(&world.store, DirectoryWrite::trim(keys(100))).await;
+    world.verify().await;
+}
+
+/// Be it packed in the place of as much, or on its way with the sessions, which go all at once.
+#[tokio::test]
+async fn the_most_that_sessions_may_carry_is_taken() {
+    let Some(cluster) = shared() else { return };
+    let world = World::new(open(&config(cluster.urls())).await).await;
+    let most = |byte| {
+        let ids = vec![WireId::new(&[byte; WireId::MAX]).unwrap(); Baggage::MAX_WIRE_IDS];
+        Baggage::new(ids, vec![byte; ContextLimit::ETCD.bytes()].into()).unwrap()
+    };
+    let mut hand_offs = Vec::new();
+    for number in 0..100 {
+        let frozen = world.frozen(number).await;
+        let pack = |before, baggage| DirectoryWrite::pack(before, id(number), baggage, world.one);
+        let (write, row) = pack(None, most(1));
+        won(&world.store, write).await;
+        won(&world.store, pack(Some(&row), most(2)).0).await;
+        let commit = decided(&frozen, Input::HandOff { to: world.two.owner }, world.one.owner);
+        let packed = most(2).packed(ContextLimit::ETCD).unwrap().bytes().into();
+        let write = SessionWrite::hand_off(&frozen, &commit, world.one, world.two, packed);
+        hand_offs.push(write.unwrap());
+    }
+    let outcomes = world.store.commit(hand_offs).await;
+    assert!(outcomes.iter().all(|outcome| outcome.is_won()), "{outcomes:?}");
+    let waiting = world.store.inbox(node(2), None, 1_000).await.unwrap();
+    assert_eq!(waiting.len(), 100);
+    for row in waiting {
+        let kept = world.store.baggage(row.session.record.id()).await.unwrap().unwrap();
+        assert_eq!((Baggage::unpacked(&row.context), kept.baggage), (Ok(most(2)), most(2)));
+    }
+    // Each end is two writes of etcd's, and they are all done.
+    let end = Input::TerminateLost { proof: FenceProof::new(world.two.owner) };
+    let before = world.store.fence(node(2)).await.unwrap().unwrap();
+    won(&world.store, DirectoryWrite::fence(&before, attempt(world.one)).0).await;
+    let sessions = world.store.sessions(None, 1_000).await.unwrap();
+    let ends: Vec<_> = sessions.iter().map(|session| changed(session, end, world.one)).collect();
+    assert!(world.store.commit(ends).await.iter().all(|outcome| outcome.is_won()));
+    assert_eq!(world.store.all_baggage(None, 1).await, Ok(vec![]));
     world.verify().await;
 }
 
