@@ -52,6 +52,12 @@ impl Limit {
         Self { interval: ticks << UNITS, burst }
     }
 
+    /// Its two words, in the order of their places. Each may be replaced while the other stands: a packet
+    /// then meets the rate of one limit and the burst of another.
+    pub const fn words(self) -> [u32; 2] {
+        [self.interval, self.burst]
+    }
+
     /// Whether there is a bound.
     #[inline(always)]
     pub const fn is_some(&self) -> bool {

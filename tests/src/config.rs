@@ -2,7 +2,7 @@
 //!
 //! What is `None` or empty is left out of the file, so that the daemon's default holds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The Unix socket for applications and the CLI.
     pub api: Api,
+    /// Where metrics are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
     /// Where maps and links are pinned.
     pub pins: Pins,
     /// What the daemon remembers.
@@ -217,6 +220,13 @@ pub struct Api {
     pub mode: Option<String>,
 }
 
+/// `[metrics]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Metrics {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
 /// `[pins]`
 #[derive(Clone, Debug, Serialize)]
 pub struct Pins {
@@ -272,6 +282,7 @@ impl Config {
             hold: None,
             services: services.to_vec(),
             api: Api { socket: directory.join("api.sock"), mode: None },
+            metrics: None,
             pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },
             state: State { path: directory.join("state") },
             store: None,

@@ -195,6 +195,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// Puts another configuration in the place of the one that it was started with.
+    pub fn rewrite(&self, config: &Config) -> Result<()> {
+        fs::write(&self.config, config.to_toml()?).context("writing the configuration")
+    }
+
+    /// Has it read its configuration again (SIGHUP).
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.child.id() as i32), signal)
             .with_context(|| format!("sending {signal} to the daemon of node {}", self.name))

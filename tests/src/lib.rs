@@ -20,6 +20,7 @@ pub mod flow;
 pub mod forged;
 pub mod fuzz;
 pub mod gateway;
+pub mod http;
 pub mod inbox;
 pub mod ip;
 pub mod links;

@@ -8,7 +8,7 @@ mod cluster;
 mod network;
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ use dataplane_user::config::{EtcdStore, Store as StoreConfig};
 use dataplane_user::node::Incarnation;
 use dataplane_user::takeover::Pinned;
 use jumpgate_tests::address::Family;
-use jumpgate_tests::config::{Config, Fence, Service, Store};
+use jumpgate_tests::config::{Config, Fence, Metrics, Service, Store};
 use jumpgate_tests::daemon::Daemon;
+use jumpgate_tests::http;
 use jumpgate_tests::inbox::Inbox;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
@@ -33,6 +34,7 @@ use ownership::{Epoch, NodeIndex};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MEMBERS: usize = 3;
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9472);
 
 /// A node whose lease is in etcd, with a session and an application that reads.
 struct Scene {
@@ -69,6 +71,7 @@ fn config(network: &Cluster, node: &Node, etcd: &cluster::Cluster, service: &Ser
         margin: Duration::from_millis(50),
     });
     config.store = Some(Store { kind: "etcd", members: etcd.urls() });
+    config.metrics = Some(Metrics { listen: METRICS });
     config
 }
 
@@ -123,6 +126,10 @@ impl Scene {
         Ok(())
     }
 
+    fn get(&self, path: &str) -> Result<(u16, String)> {
+        http::get(self.network.nodes()[0].namespace(), METRICS, path)
+    }
+
     /// Does something with the store, as another node would.
     fn with_store<R: Send, F: Future<Output = Result<R>>>(
         &self,
@@ -166,8 +173,14 @@ fn me() -> Result<NodeIndex> {
 fn a_node_that_is_cut_off_from_the_store_stops_in_time_and_goes_on_when_it_is_back() -> Result<()> {
     require_root!();
     let Some(scene) = scene()? else { return Ok(()) };
+    let (status, ready) = scene.get("/readyz")?;
+    ensure!(status == 200 && ready.contains("the lease is open for 2."), "{status} {ready}");
     (0..MEMBERS).for_each(|member| scene.etcd.stop(member));
     scene.await_fence(false)?;
+    let (status, ready) = scene.get("/readyz")?;
+    ensure!(status == 503 && ready.contains("the fence is shut"), "{status} {ready}");
+    let (status, health) = scene.get("/healthz")?;
+    ensure!(status == 200, "it goes on trying: {health}");
     let refused = scene.count("fence-shut")?;
     scene.send()?;
     let is_refused = || scene.count("fence-shut").is_ok_and(|now| now == refused + 1);
@@ -177,6 +190,13 @@ fn a_node_that_is_cut_off_from_the_store_stops_in_time_and_goes_on_when_it_is_ba
 
     (0..MEMBERS).for_each(|member| scene.etcd.go_on(member));
     scene.await_fence(true)?;
+    ensure!(scene.get("/readyz")?.0 == 200);
+    let (_, metrics) = scene.get("/metrics")?;
+    let failures = metrics.lines().find(|line| {
+        line.starts_with("jumpgate_store_failures_total{") && line.contains("\"heartbeat\"")
+    });
+    let failures = failures.and_then(|line| line.rsplit(' ').next()).context("no failures")?;
+    ensure!(failures.parse::<u64>()? > 0, "{failures}");
     let status = scene.status()?;
     ensure!(status.epoch == 1 && status.sessions == 1, "in the same epoch: {status:?}");
     scene.deliver()

@@ -85,6 +85,14 @@ impl Client {
         }
     }
 
+    /// Has the configuration file read again; the sections that have changed.
+    pub fn reload(&mut self) -> Result<Vec<String>, ClientError> {
+        match self.call(&Request::Reload, None)? {
+            Response::Reloaded(sections) => Ok(sections),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
     /// The counters.
     pub fn stats(&mut self) -> Result<Stats, ClientError> {
         self.read_stats(false)

@@ -21,6 +21,9 @@ pub enum Request {
         /// Only those behind this number; 0 is before the first.
         after: u64,
     },
+    /// Reads the configuration file again: all of it is taken on, or nothing. Answered with
+    /// [`Response::Reloaded`].
+    Reload,
     /// The nodes of the cluster as this one sees them. Answered with [`Response::Nodes`].
     Nodes,
     /// The sessions, in the order of their ids. Answered with [`Response::Sessions`].
@@ -203,6 +206,8 @@ pub enum Response {
     Status(Box<Status>),
     /// The counters.
     Stats(Stats),
+    /// The configuration was read again; the sections that have changed.
+    Reloaded(Vec<String>),
     /// Some events.
     Events(Events),
     /// Some sessions.

@@ -3,6 +3,7 @@
 //! Unknown keys are refused, with their line, their column and the key that was probably meant. All
 //! problems of a file are reported at once. `docs/jumpgate.toml` shows every key.
 
+mod change;
 mod check;
 mod convert;
 mod cpus;
@@ -17,6 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Changes, Fixed};
 pub use cpus::online as online_cpus;
 pub use error::{ConfigError, Problem};
 pub use store::{EtcdStore, Store, Tls};
@@ -74,6 +76,8 @@ pub struct Config {
     pub api: Api,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[log]`
+    pub log: Log,
     /// `[pins]`
     pub pins: Pins,
     /// `[state]`
@@ -260,6 +264,58 @@ pub struct Metrics {
     /// `listen`: an address and port of this host, such as `"127.0.0.1:9472"`; default none, and
     /// nothing listens. Whoever can reach it reads `/metrics`, `/healthz` and `/readyz`, unencrypted.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`: what the daemon writes to stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// `level`: `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`; default `"info"`. What is less grave
+    /// is left out. `RUST_LOG` in the environment overrides it.
+    pub level: Level,
+    /// `format`: `"text"` or `"json"`, an object a line; default `"text"`.
+    pub format: LogFormat,
+}
+
+/// How grave a line of the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Something does not work.
+    Error,
+    /// Somebody should look at it.
+    Warn,
+    /// What happens.
+    #[default]
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// All of it.
+    Trace,
+}
+
+impl Level {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
 }
 
 /// `[pins]`: what stays in the kernel when the daemon goes.

@@ -47,6 +47,7 @@ pub(super) const SECTIONS: &[Schema] = &[
     one("hold", &["ring", "per_session", "total", "pace"]),
     one("api", &["socket", "mode"]),
     one("metrics", &["listen"]),
+    one("log", &["level", "format"]),
     one("pins", &["enabled", "path"]),
     one("state", &["path"]),
     one(

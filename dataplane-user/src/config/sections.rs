@@ -1,8 +1,8 @@
 //! From a file's sections to the configuration, one key at a time.
 
 use super::{
-    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Metrics, Node,
-    Pins, Service, Sessions, State,
+    Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Level, Log,
+    LogFormat, Metrics, Node, Pins, Service, Sessions, State,
     convert::{
         address, boolean, choice, cpu_list, duration, egress, integer, interface, name, path,
         permissions, power_of_two, seed, size, socket_address,
@@ -46,6 +46,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let hold = hold(&document.section("hold"));
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
     let metrics = document.section("metrics").optional("listen", socket_address);
+    let log = log(&document.section("log"));
     let pins = pins(&document.section("pins"));
     let state = document.section("state").or("path", PathBuf::from("/var/lib/jumpgate"), path);
     let folder = state.clone().unwrap_or_default();
@@ -64,6 +65,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         hold: hold?,
         api: api?,
         metrics: Metrics { listen: metrics? },
+        log: log?,
         pins: pins?,
         state: State { path: state? },
         store: store?,
@@ -180,6 +182,14 @@ fn api(section: &Section<'_, '_>, node: &str) -> Option<Api> {
     let socket = section.or("socket", default, path);
     let mode = section.or("mode", 0o660, permissions);
     Some(Api { socket: socket?, mode: mode? })
+}
+
+fn log(section: &Section<'_, '_>) -> Option<Log> {
+    let level =
+        section.or("level", Level::Info, choice(&Level::ALL.map(|level| (level.name(), level))));
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = section.or("format", LogFormat::Text, choice(&formats));
+    Some(Log { level: level?, format: format? })
 }
 
 fn pins(section: &Section<'_, '_>) -> Option<Pins> {

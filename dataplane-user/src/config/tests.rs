@@ -76,6 +76,7 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.api.socket, Path::new("/run/jumpgate/a.sock"));
     assert_eq!(config.api.mode, 0o660);
     assert_eq!(config.metrics.listen, None);
+    assert_eq!(config.log, Log { level: Level::Info, format: LogFormat::Text });
     assert!(config.pins.enabled);
     assert_eq!(config.pins.path, Path::new("/sys/fs/bpf/jumpgate"));
     assert_eq!(config.state.path, Path::new("/var/lib/jumpgate"));
@@ -167,6 +168,9 @@ socket = "/tmp/a.sock"
 mode = "600"
 [metrics]
 listen = "[::]:9472"
+[log]
+level = "debug"
+format = "json"
 [pins]
 enabled = false
 path = "/p"
@@ -192,6 +196,7 @@ path = "/t/store"
     let hold = Hold { ring: 1 << 16, per_session: 4096, total: 2 << 30, pace: 100_000_000 };
     assert_eq!(config.hold, hold);
     assert_eq!((config.api.mode, config.pins.enabled), (0o600, false));
+    assert_eq!(config.log, Log { level: Level::Debug, format: LogFormat::Json });
     assert_eq!(config.metrics.listen, Some("[::]:9472".parse().unwrap()));
     assert_eq!(config.store, Store::Embedded { path: "/t/store".into() });
 }

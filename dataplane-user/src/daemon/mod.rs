@@ -4,16 +4,18 @@ mod attach;
 mod egress;
 mod error;
 mod next_hops;
+mod reload;
 mod start;
 mod tables;
 
 pub use error::StartError;
+pub use reload::{Origin, ReloadError, Reloader, SetLog};
 
 use crate::{
     api::Server,
     cluster::{Keeper, Over, Watcher},
     config::Config,
-    metrics::Endpoint,
+    metrics::{Endpoint, Source},
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
     pins,
@@ -30,6 +32,7 @@ use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
 use attach::detach;
 use next_hops::{Links, follow};
+use reload::Reloads;
 use tables::{forget, remove};
 
 /// How often the programs' events are read.
@@ -83,7 +86,11 @@ pub struct Daemon {
     /// Nodes whose next hop an earlier daemon knew, and that were not found anew yet.
     believed: BTreeSet<NodeIndex>,
     keeper: Keeper,
-    _metrics: Option<Endpoint>,
+    metrics: Option<Endpoint>,
+    source: Source,
+    origin: Option<Origin>,
+    reloader: Reloader,
+    reloads: Reloads,
     _watcher: Watcher,
     _server: Server,
     state: Arc<StateFolder>,
@@ -113,6 +120,7 @@ impl Daemon {
                         follow(&mut lock(&self.node), &self.links, lost);
                     }
                 }
+                Some(reply) = self.reloads.recv() => self.reload_for(reply).await,
                 ended = &mut self.new_links => {
                     tracing::error!(?ended, "interfaces are fenced at egress no longer as they come");
                     break Ended::LostTrack;

@@ -5,14 +5,15 @@ use super::{
     attach::{attach, detach, is_left_attached},
     egress,
     next_hops::{Links, believe, learn, link_rows},
+    reload::Reloader,
     stop,
     tables::{Loaded, Made, forget, load_or_adopt, retire_folders},
 };
 use crate::{
-    api::Server,
+    api::{Request, Server},
     cluster::{self, Backend, Lease, Unresumable, Watcher},
-    config::{self, Config},
-    dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, object::Object},
+    config::Config,
+    dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, links::Whereabouts, object::Object},
     hold::{self, Bounds},
     metrics::{Instruments, Listener, Source},
     neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
@@ -21,9 +22,9 @@ use crate::{
     takeover::{self, Reason, Start},
 };
 use dataplane_ebpf::node::LinkRow;
-use ownership::{Epoch, SessionId, lease::LeaseTimes, store::Identity};
+use ownership::{Epoch, NodeIndex, SessionId, lease::LeaseTimes, store::Identity};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -95,7 +96,9 @@ impl Daemon {
         learn(&mut node, &links, &mut next_hops, &mut believed).await;
         let name = node.name.clone();
         let state = Arc::new(state);
-        match open(node, identity, &config, &interfaces, &links, &state, &start) {
+        let (reloader, reloads) = Reloader::new();
+        let asked = reloader.clone();
+        match open(node, identity, &config, (&interfaces, &links), &state, &start, asked) {
             Ok((node, server)) => {
                 made.0 = None;
                 let is_adopted = matches!(start, Start::Adopt { .. });
@@ -116,7 +119,7 @@ impl Daemon {
                     keeper: keeper.pulse(),
                     lease: config.fence.lease,
                 };
-                let metrics = listener.map(|listener| listener.serve(source));
+                let metrics = listener.map(|listener| listener.serve(source.clone()));
                 Ok(Self {
                     config,
                     options,
@@ -126,7 +129,11 @@ impl Daemon {
                     new_links,
                     believed,
                     keeper,
-                    _metrics: metrics,
+                    metrics,
+                    source,
+                    origin: None,
+                    reloader,
+                    reloads,
                     _watcher: watcher,
                     _server: server,
                     state,
@@ -179,10 +186,10 @@ fn open(
     mut node: Node,
     identity: Identity,
     config: &Config,
-    interfaces: &Interfaces,
-    links: &Links,
+    (interfaces, links): (&Interfaces, &Links),
     state: &StateFolder,
     start: &Start,
+    reloader: Reloader,
 ) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
     // A successor relies on the record as soon as anything is attached.
     record(&node, identity, config, state)?;
@@ -197,9 +204,11 @@ fn open(
     }
     let node = Arc::new(Mutex::new(node));
     let handler = Arc::clone(&node);
-    let server = Server::start(&config.api.socket, config.api.mode, move |request, fd| {
-        answer(&handler, &request, fd.as_ref())
-    });
+    let server =
+        Server::start(&config.api.socket, config.api.mode, move |request, fd| match request {
+            Request::Reload => reloader.answer(),
+            request => answer(&handler, &request, fd.as_ref()),
+        });
     match server {
         Ok(server) => Ok((node, server)),
         Err(error) => {
@@ -228,11 +237,9 @@ fn record(
 /// Starts the keeper of held packets; how many sessions an earlier daemon held. Without a keeper the
 /// node works, but holds nothing.
 fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) -> usize {
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let config::Hold { per_session, total, pace, .. } = config.hold;
     let options = hold::Options {
-        bounds: Bounds { per_session: bytes(per_session), total: bytes(total) },
-        pace,
+        bounds: Bounds::of(&config.hold),
+        pace: config.hold.pace,
         underlay: config.this_node().address,
         services: config.services(),
     };
@@ -287,22 +294,10 @@ fn build(
     let names = config.interfaces.iter().map(|interface| interface.name.clone());
     let links: Links =
         rows.iter().map(|row| row.ifindex).zip(numbers.into_iter().zip(names)).collect();
-    let others = config.nodes.iter().filter(|node| node.name != config.node).map(|node| {
-        let allowed = links
-            .iter()
-            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name));
-        (node.index, (node.address, allowed.map(|(ifindex, _)| *ifindex).collect()))
-    });
-    let others = others.collect();
-    dataplane.publish_nodes(&others).map_err(StartError::Publish)?;
+    dataplane.publish_nodes(&others(config, &links)).map_err(StartError::Publish)?;
     let jiffies = dataplane.jiffies()?;
     let fence = FenceKeeper::new(identity.owner.epoch, config.fence.margin, jiffies);
-    let peers = config.nodes.iter().map(|node| Peer {
-        name: node.name.clone(),
-        index: node.index,
-        address: node.address,
-        hop: None,
-    });
+    let peers = config.nodes.iter().map(Peer::of);
     let parts = Parts {
         name: config.node.clone(),
         index: this.index,
@@ -323,6 +318,17 @@ fn build(
         );
     }
     Ok((node, links))
+}
+
+/// Where the other nodes are, and by which interfaces their packets may arrive.
+pub(super) fn others(config: &Config, links: &Links) -> BTreeMap<NodeIndex, Whereabouts> {
+    let others = config.nodes.iter().filter(|node| node.name != config.node).map(|node| {
+        let allowed = links
+            .iter()
+            .filter(|(_, (_, name))| node.interface.as_ref().is_none_or(|only| only == name));
+        (node.index, (node.address, allowed.map(|(ifindex, _)| *ifindex).collect()))
+    });
+    others.collect()
 }
 
 /// After a failed start: takes away what it attached, and leaves what forwarded before it; and in an

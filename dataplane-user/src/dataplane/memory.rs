@@ -5,7 +5,7 @@ use aya::{Ebpf, maps::Map};
 use dataplane_ebpf::{
     binding::BindingRow,
     explain::Words,
-    limit::LIMITS,
+    limit::{LIMITS, Limit},
     local::LocalRow,
     node::{LINKS, LinkRow, NODES, NodeRow},
     service::{SERVICE_ROWS, ServiceRow},
@@ -18,7 +18,7 @@ use dataplane_ebpf::{
 use std::{
     io,
     os::fd::AsFd,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// CPUs that can be delivered to.
@@ -134,6 +134,25 @@ fn map<T: Shared>(ebpf: &Ebpf, name: &str, length: usize) -> io::Result<Region<T
         )));
     }
     Region::of_map(data.fd().as_fd(), length)
+}
+
+impl Memory {
+    /// Replaces a service row's limit, which the program may be reading.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    pub fn set_limit(&mut self, row: usize, limit: Limit) {
+        let row = self.services.pointer(row).expect("a row of the table");
+        // SAFETY: within the mapping, which lives as long as `self`; a limit is two aligned 32-bit words,
+        // any of which are one, and `&mut self` keeps others in this process away. The program reads each
+        // in one load.
+        unsafe { (&raw mut (*row.as_ptr()).limit).cast::<[AtomicU32; 2]>().as_ref() }
+            .expect("it lies in a row")
+            .iter()
+            .zip(limit.words())
+            .for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+    }
 }
 
 impl Tables for Memory {

@@ -1,6 +1,6 @@
 //! What is published once, or seldom: identity, services, placement and nodes.
 
-use super::Dataplane;
+use super::{Dataplane, services::Service};
 use dataplane_ebpf::{
     local::Identity,
     node::{Address, NodeRow},
@@ -34,6 +34,16 @@ impl Dataplane {
             self.memory.services.set(index as usize, *row);
         }
         self.memory.local_row().set_service_seed(seed);
+    }
+
+    /// Bounds what a service takes anew, while the program runs: a packet in that moment may meet the rate of
+    /// one limit and the burst of the other.
+    pub fn set_limits(&mut self, service: &Service) {
+        let seed = self.memory.local_row().service_seed();
+        for row in service.rows() {
+            let index = dataplane_ebpf::service::row_index(row.address, row.port, seed);
+            self.memory.set_limit(index as usize, row.limit);
+        }
     }
 
     /// Whether these are the services that are published; or a row that is wanted and not there, or

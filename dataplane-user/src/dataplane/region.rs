@@ -24,7 +24,7 @@ unsafe impl Shared for AtomicU64 {}
 unsafe impl Shared for dataplane_ebpf::word::MapWord {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::local::LocalRow {}
-// SAFETY: as above; written before the program is attached.
+// SAFETY: as above; written before the program is attached, but for its limit: see `Memory::set_limit`.
 unsafe impl Shared for dataplane_ebpf::service::ServiceRow {}
 // SAFETY: as above.
 unsafe impl Shared for dataplane_ebpf::table::Bucket {}
@@ -94,6 +94,12 @@ impl<T: Shared> Region<T> {
     pub fn get(&self, index: usize) -> Option<&T> {
         // SAFETY: within the mapping, aligned as pages are, and valid for any bytes.
         (index < self.length).then(|| unsafe { self.start.add(index).as_ref() })
+    }
+
+    /// Where the value at `index` lies.
+    pub(super) fn pointer(&self, index: usize) -> Option<NonNull<T>> {
+        // SAFETY: within the mapping.
+        (index < self.length).then(|| unsafe { self.start.add(index) })
     }
 
     /// Asks the CPU to fetch the value at `index`; nothing happens if there is none.

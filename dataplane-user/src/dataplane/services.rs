@@ -9,6 +9,7 @@ use dataplane_ebpf::{
 };
 use std::{
     collections::HashSet,
+    iter,
     net::{IpAddr, SocketAddr},
 };
 use thiserror::Error;
@@ -202,6 +203,13 @@ impl Service {
         xxh64(self.name.as_bytes(), self.cluster_seed)
     }
 
+    /// The rows of its ports.
+    pub(super) fn rows(&self) -> impl Iterator<Item = ServiceRow> {
+        let data = self.row(self.address.port(), kind::DATA);
+        let control = self.control_port.map(|port| self.row(port, kind::CONTROL));
+        iter::once(data).chain(control)
+    }
+
     fn row(&self, port: u16, kind: u8) -> ServiceRow {
         let (protocol, id_offset, unknown_opens) = match self.protocol {
             Protocol::Native => (protocol::NATIVE, 0, false),
@@ -262,8 +270,7 @@ pub fn rows(services: &[Service], underlay: IpAddr) -> Result<(u64, Vec<ServiceR
         ..ServiceRow::EMPTY
     }];
     for service in services {
-        rows.push(service.row(service.address.port(), kind::DATA));
-        rows.extend(service.control_port.map(|port| service.row(port, kind::CONTROL)));
+        rows.extend(service.rows());
         if addresses.insert(service.address.ip()) {
             rows.push(service.row(0, kind::ADDRESS));
         }

@@ -4,6 +4,7 @@ use super::{
     counts::{Counts, Totals},
     packet::Packet,
 };
+use crate::config;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The number of a held session in the books.
@@ -16,6 +17,14 @@ pub struct Bounds {
     pub per_session: usize,
     /// In all.
     pub total: usize,
+}
+
+impl Bounds {
+    /// Those of a configuration.
+    pub fn of(hold: &config::Hold) -> Self {
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        Self { per_session: bytes(hold.per_session), total: bytes(hold.total) }
+    }
 }
 
 /// What happens to a session's packets.
@@ -110,6 +119,11 @@ impl<T: Copy> Books<T> {
             past: Counts::default(),
             unclaimed: 0,
         }
+    }
+
+    /// Bounds what is filed from now on. What waits already stays.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     /// Whether no session is held.

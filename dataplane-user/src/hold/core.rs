@@ -58,6 +58,11 @@ impl Core {
         }
     }
 
+    /// Sends so many packets in a second from now on.
+    pub(super) fn set_pace(&mut self, pace: u32) {
+        self.pace = Pace::new(pace, Instant::now());
+    }
+
     /// Files some of what is in the ring; whether there may be more.
     fn drain(&mut self) -> bool {
         at_most(GO, || self.file_one())

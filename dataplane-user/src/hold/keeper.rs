@@ -1,8 +1,13 @@
 //! The keeper: takes held packets out of the ring, and files them until it is known where they belong.
 
 use super::{
-    Coming, Hold, Options, Session, Shared, books::Books, core::Core, counts::Totals,
-    deliver::Deliverer, emit::Emitter, marker::Queue,
+    Coming, Hold, Options, Session, Shared,
+    books::{Books, Bounds},
+    core::Core,
+    counts::Totals,
+    deliver::Deliverer,
+    emit::Emitter,
+    marker::Queue,
 };
 use crate::dataplane::{
     Dataplane,
@@ -260,6 +265,13 @@ impl Keeper {
         let known = self.shared.core().markers.acknowledge(token);
         self.shared.changed.notify_all();
         known
+    }
+
+    /// Bounds what is held from now on, and how many packets that waited are sent in a second.
+    pub fn set_bounds(&self, bounds: Bounds, pace: u32) {
+        let mut core = self.shared.core();
+        core.books.set_bounds(bounds);
+        core.set_pace(pace);
     }
 
     /// What is held, and what became of all that was.

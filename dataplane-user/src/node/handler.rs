@@ -118,7 +118,10 @@ impl Node {
                 self.acknowledge(marker)?;
                 Response::Done
             }
-            Request::Hold { .. } | Request::Release { .. } | Request::CaptureStart { .. } => {
+            Request::Hold { .. }
+            | Request::Release { .. }
+            | Request::CaptureStart { .. }
+            | Request::Reload => {
                 unreachable!("they wait, so they are answered without the lock")
             }
             Request::Close { session } => {

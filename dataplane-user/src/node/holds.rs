@@ -62,6 +62,13 @@ impl Holds {
         Some(self.keeper.as_ref().ok()?.totals())
     }
 
+    /// Bounds what is held anew, if anything can be.
+    pub(super) fn set_bounds(&self, bounds: hold::Bounds, pace: u32) {
+        if let Ok(keeper) = &self.keeper {
+            keeper.set_bounds(bounds, pace);
+        }
+    }
+
     /// Refuses to begin what would outlive the daemon.
     pub(super) fn check_goes_on(&self) -> Result<(), Refusal> {
         if self.is_ending { Err(Refusal::Ending) } else { Ok(()) }

@@ -13,6 +13,7 @@ mod probe_packet;
 mod recovery;
 mod refusal;
 mod registry;
+mod reload;
 mod report;
 mod state_folder;
 mod xsk;
@@ -28,6 +29,7 @@ pub use state_folder::{StateError, StateFolder};
 use crate::{
     api::OpenedSession,
     cluster::Known,
+    config,
     dataplane::{
         Dataplane,
         attach::Attached,
@@ -108,6 +110,14 @@ pub struct Peer {
     pub address: IpAddr,
     /// The way there: MAC address and interface name.
     pub hop: Option<([u8; 6], String)>,
+}
+
+impl Peer {
+    /// A node of the configuration; the way to it is not known.
+    pub fn of(node: &config::Node) -> Self {
+        let config::Node { name, index, address, .. } = node;
+        Self { name: name.clone(), index: *index, address: *address, hop: None }
+    }
 }
 
 /// What a node is made of.

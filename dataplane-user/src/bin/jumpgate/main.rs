@@ -4,8 +4,10 @@ mod capture;
 mod check;
 mod events;
 mod explain;
+mod log;
 mod nodes;
 mod output;
+mod reload;
 mod run;
 mod sessions;
 mod stats;
@@ -48,6 +50,12 @@ enum Command {
         /// over without losing a packet.
         #[arg(long)]
         stay: bool,
+    },
+    /// Has the daemon read its configuration file again, as SIGHUP does: all of it is taken on without a lost
+    /// packet, or nothing.
+    Reload {
+        #[command(flatten)]
+        daemon: Daemon,
     },
     /// Checks a configuration file, and this machine against it.
     Check {
@@ -173,6 +181,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Run { config, log_packets, fresh, stay } => {
             run::run(&config, Options { log_packets, fresh, stay })
         }
+        Command::Reload { daemon } => reload::reload(&mut daemon.connect()?),
         Command::Check { file } => check::check(&file),
         Command::Status { daemon, json } => status::status(&mut daemon.connect()?, json),
         Command::Nodes { daemon, json } => nodes::nodes(&mut daemon.connect()?, json),
