@@ -44,6 +44,9 @@ pub struct Config {
     /// Where metrics are shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// What the daemon writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
     /// Where maps and links are pinned.
     pub pins: Pins,
     /// What the daemon remembers.
@@ -227,6 +230,15 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
+/// `[log]`
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Log {
+    /// How grave lines are at least.
+    pub level: &'static str,
+    /// `text` or `json`.
+    pub format: &'static str,
+}
+
 /// `[pins]`
 #[derive(Clone, Debug, Serialize)]
 pub struct Pins {
@@ -283,6 +295,7 @@ impl Config {
             services: services.to_vec(),
             api: Api { socket: directory.join("api.sock"), mode: None },
             metrics: None,
+            log: None,
             pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },
             state: State { path: directory.join("state") },
             store: None,

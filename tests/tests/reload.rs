@@ -4,11 +4,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use dataplane_ebpf::dissect::native::{Header, TYPE_OPEN};
+use anyhow::{Context, Result, bail, ensure};
+use dataplane_ebpf::dissect::native::{Header, TYPE_DATA, TYPE_OPEN};
 use dataplane_user::api::{Client as Api, ClientError};
 use jumpgate_tests::address::Family;
-use jumpgate_tests::config::{Config, Metrics, NodeSection, Service};
+use jumpgate_tests::config::{Config, Log, Metrics, NodeSection, Service};
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::flow::{Flow, Reader, overtaken};
 use jumpgate_tests::http;
@@ -73,8 +73,10 @@ impl Scene {
 
     /// Stops the flow, and demands that all of it was read, in order.
     fn demand_all(&mut self, flow: Flow) -> Result<()> {
+        // Some of it comes after the last change.
+        let rounds = flow.sent() + 100;
+        ensure!(probe::until(PATIENCE, || flow.sent() >= rounds), "{} rounds", flow.sent());
         let sent = flow.stop()?;
-        ensure!(sent > 100, "only {sent} rounds");
         let all = || {
             self.reader.counts()[..SESSIONS].iter().sum::<usize>() as u64 >= sent * SESSIONS as u64
         };
@@ -238,4 +240,89 @@ fn a_file_that_is_wrong_or_asks_too_much_changes_nothing_and_says_why() -> Resul
     ensure!(reason.contains("listening at 127.0.0.1:9472"), "{reason}");
     ensure!(scene.opens()? < OPENS / 2, "no limit holds");
     scene.demand_all(flow)
+}
+
+#[test]
+fn the_log_is_of_json_and_its_level_changes() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(1).build()?;
+    let node = &cluster.nodes()[0];
+    let mut config = Config::of(&cluster, node, &[]);
+    config.log = Some(Log { level: "info", format: "json" });
+    let daemon = Daemon::start(&cluster, node, &config)?;
+    for line in daemon.log().lines() {
+        let line: serde_json::Value =
+            serde_json::from_str(line).with_context(|| line.to_owned())?;
+        ensure!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+    let mut api = Api::connect(daemon.socket())?;
+    let told = || daemon.log().matches("configuration read again").count();
+    ensure!(api.reload()?.is_empty() && told() == 1, "{}", daemon.log());
+    config.log = Some(Log { level: "error", format: "json" });
+    daemon.rewrite(&config)?;
+    ensure!(api.reload()? == ["[log]"] && api.reload()?.is_empty());
+    ensure!(told() == 1, "it still tells of what is no error: {}", daemon.log());
+    config.log = Some(Log { level: "error", format: "text" });
+    daemon.rewrite(&config)?;
+    ensure!(api.reload().is_err() && daemon.log().contains("`format` in [log]"));
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_added_is_heard_and_one_that_is_removed_no_longer() -> Result<()> {
+    require_root!();
+    let cluster = Cluster::builder().nodes(2).build()?;
+    cluster.route_vips_to(&[1])?;
+    let [a, b] = [0, 1].map(|node| &cluster.nodes()[node]);
+    let service = Service::native("game", cluster.vip(Family::V4), 7000);
+    let config = |node| {
+        let mut config = Config::of(&cluster, node, std::slice::from_ref(&service));
+        config.nodes[1].weight = Some(0);
+        config
+    };
+    let with_b = config(a);
+    let mut alone = with_b.clone();
+    alone.nodes.truncate(1);
+    let owner = Daemon::start(&cluster, a, &alone)?;
+    let other = Daemon::start(&cluster, b, &config(b))?;
+    let inbox = Inbox::open(a.namespace(), owner.socket(), &service, false, 2)?;
+    let mut api = Api::connect(owner.socket())?;
+    let session = api.open("game", 1)?.session.parse::<SessionId>()?.bytes();
+    let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
+    let mut of_b = Api::connect(other.socket())?;
+    let knows_a =
+        || of_b.status().is_ok_and(|status| status.nodes.iter().all(|node| node.mac.is_some()));
+    ensure!(probe::until(PATIENCE, knows_a), "node b does not find node a");
+    let host = &cluster.clients()[0];
+    let socket = host.namespace().run(|| UdpSocket::bind((host.address(Family::V4), 0)))?;
+    // By way of node b: whether it is delivered, or else refused as from nobody that is known.
+    let is_delivered = |api: &mut Api| -> Result<bool> {
+        let refused = |api: &mut Api| -> Result<u64> {
+            let stats = api.stats()?;
+            let all = stats.services.values().chain([&stats.other]);
+            Ok(all.filter_map(|counts| counts.verdicts.get("shim-sender")).sum())
+        };
+        let before = refused(api)?;
+        socket.send_to(&bytes[..length], (service.address, service.port))?;
+        let mut delivered = false;
+        let settled = probe::until(PATIENCE, || {
+            delivered = inbox.take().is_ok_and(|received| received.is_some());
+            delivered || refused(api).is_ok_and(|now| now == before + 1)
+        });
+        ensure!(settled, "neither: {:?}", api.stats()?);
+        Ok(delivered)
+    };
+    ensure!(!is_delivered(&mut api)?, "of a node that is not known");
+    let mut revision = alone.placement;
+    for _ in 0..3 {
+        for (nodes, is_there) in [(&with_b, true), (&alone, false)] {
+            revision.revision += 1;
+            owner.rewrite(&Config { placement: revision, ..nodes.clone() })?;
+            ensure!(api.reload()? == ["[[nodes]]"]);
+            ensure!(is_delivered(&mut api)? == is_there, "is there: {is_there}");
+            let finds_b = || api.status().is_ok_and(|status| status.nodes[0].mac.is_some());
+            ensure!(!is_there || probe::until(PATIENCE, finds_b), "no way to node b");
+        }
+    }
+    Ok(())
 }

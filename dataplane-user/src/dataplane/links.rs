@@ -82,8 +82,12 @@ impl Dataplane {
 
     /// Publishes these nodes and no others. A node that is published already, as it is wanted, is not
     /// touched; the packets of one that has changed are refused for a moment.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot say when nobody reads a row any more. Then nothing has changed.
     pub fn publish_nodes(&mut self, wanted: &BTreeMap<NodeIndex, Whereabouts>) -> io::Result<()> {
-        let mut retracted = false;
+        let mut retracted = Vec::new();
         for index in 1..NODES as u16 {
             let row = self.memory.nodes.get(index as usize).expect("a row for each node");
             let wanted = NodeIndex::new(index).ok().and_then(|index| wanted.get(&index));
@@ -93,11 +97,18 @@ impl Dataplane {
             });
             if row.is_present() && !stays {
                 row.set_present(false);
-                retracted = true;
+                retracted.push(index);
             }
         }
-        if retracted {
-            grace_period()?;
+        if !retracted.is_empty()
+            && let Err(error) = grace_period()
+        {
+            // They are as they were.
+            for index in retracted {
+                let row = self.memory.nodes.get(index as usize).expect("a row for each node");
+                row.set_present(true);
+            }
+            return Err(error);
         }
         for (&node, (address, interfaces)) in wanted {
             let old = self.node(node);

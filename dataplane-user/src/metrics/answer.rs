@@ -53,7 +53,7 @@ impl Source {
     pub(super) fn answer(&self, path: &str) -> Answer {
         match path {
             "/metrics" => self.metrics(),
-            "/healthz" => self.health(),
+            "/healthz" => health(self.keeper.silence(), self.lease),
             "/readyz" => self.readiness(),
             _ => Answer::text(404, "not found: there are /metrics, /healthz and /readyz"),
         }
@@ -73,15 +73,6 @@ impl Source {
         Answer { status: 200, content_type: METRICS, body }
     }
 
-    fn health(&self) -> Answer {
-        let silence = self.keeper.silence();
-        if silence < self.lease + STUCK {
-            return Answer::text(200, "healthy");
-        }
-        let silence = silence.as_secs();
-        Answer::text(503, &format!("whoever keeps the lease has not stirred for {silence} s"))
-    }
-
     fn readiness(&self) -> Answer {
         let open = open_for(lock(&self.node).dataplane.memory.local_row());
         match open {
@@ -95,5 +86,39 @@ impl Source {
                  the store",
             ),
         }
+    }
+}
+
+/// Of a daemon whose keeper has not stirred for a time.
+fn health(silence: Duration, lease: Duration) -> Answer {
+    if silence < lease + STUCK {
+        return Answer::text(200, "healthy");
+    }
+    let silence = silence.as_secs();
+    Answer::text(503, &format!("whoever keeps the lease has not stirred for {silence} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_is_stuck_is_told_of() {
+        let lease = Duration::from_secs(10);
+        let well = health(Duration::from_secs(19), lease);
+        assert_eq!((well.status, &*well.body), (200, "healthy\n"));
+        let stuck = health(Duration::from_secs(21), lease);
+        assert_eq!(stuck.status, 503);
+        assert_eq!(stuck.body, "whoever keeps the lease has not stirred for 21 s\n");
+    }
+
+    #[test]
+    fn a_loop_that_turns_is_not_silent() {
+        let pulse = Pulse::default();
+        let seen = pulse.clone();
+        std::thread::sleep(Duration::from_millis(20));
+        let before = seen.silence();
+        pulse.beat();
+        assert!(before >= Duration::from_millis(20) && seen.silence() < before);
     }
 }

@@ -26,8 +26,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the kernel cannot say when a row that is taken back is in use no longer; then nodes are gone, but
-    /// none has come.
+    /// If the kernel cannot say when nobody reads a row any more. Then nothing has changed.
     pub fn set_peers(
         &mut self,
         peers: impl IntoIterator<Item = Peer>,
