@@ -406,19 +406,26 @@ impl<T: Tables> Packet<'_, T> {
     /// The slot is another node's, and the session table has no entry.
     #[inline(always)]
     fn away(&self) -> Decision {
-        if let Some(shim) = self.shim
-            && self.slot.revision() <= shim.revision.get()
-        {
-            return self.reject(if shim.is_second_chance() {
-                Verdict::SecondChanceMissed
-            } else {
-                Verdict::NotNewer
-            });
+        let mut verdict = Verdict::ForwardSlot;
+        if let Some(shim) = self.shim {
+            let (theirs, ours) = (shim.revision.get(), self.slot.revision());
+            if ours <= theirs {
+                if shim.is_second_chance() {
+                    return self.reject(Verdict::SecondChanceMissed);
+                }
+                let by_row = shim.version.get() != 0;
+                if ours == theirs || by_row || self.slot.owner() == shim.sender.get() {
+                    return self.reject(Verdict::NotNewer);
+                }
+                // By a later placement, which has not come here yet, the slot is this node's. Until then its
+                // sessions are where they were: there, once.
+                verdict = Verdict::SecondChance;
+            }
         }
         if self.slot.owner() == 0 {
             return self.reject(Verdict::NoOwner);
         }
-        self.forward(self.slot.owner(), Verdict::ForwardSlot, 0)
+        self.forward(self.slot.owner(), verdict, 0)
     }
 
     #[inline(always)]

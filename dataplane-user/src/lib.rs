@@ -15,4 +15,6 @@ pub mod neighbours;
 pub mod node;
 pub mod pins;
 pub mod preflight;
+pub mod runtime;
+pub mod secrets;
 pub mod takeover;

@@ -19,10 +19,7 @@ use crate::{
     pins,
 };
 use dataplane_ebpf::abi::SCHEMA;
-use ownership::{
-    lease::{Found, IncarnationRecord},
-    placement::PlanError,
-};
+use ownership::lease::{Found, IncarnationRecord};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -136,19 +133,6 @@ pub enum Reason {
         /// The configuration's.
         wanted: u32,
     },
-    /// The placement is older.
-    #[error("`placement.revision` is {wanted}, and they have {found} already")]
-    OldPlacement {
-        /// The tables'.
-        found: u32,
-        /// The configuration's.
-        wanted: u32,
-    },
-    /// The placement has changed without a new revision.
-    #[error(
-        "[[nodes]] gives slots to other nodes than before under the same `placement.revision`, {0}"
-    )]
-    Placement(u32),
 }
 
 fn in_epoch(epoch: Option<u32>) -> String {
@@ -173,9 +157,6 @@ pub enum LookError {
     /// About the services.
     #[error(transparent)]
     Services(#[from] Clash),
-    /// About the placement.
-    #[error("planning the placement failed")]
-    Placement(#[from] PlanError),
 }
 
 /// Looks what an earlier daemon of the node left. Nothing is changed. The caller holds the node's
@@ -224,11 +205,6 @@ pub fn look(
     if let Err(reason) = queues(&maps, options) {
         return refuse(reason);
     }
-    let revision = config.revision.get();
-    if revision < incarnation.revision {
-        let (found, wanted) = (incarnation.revision, revision);
-        return refuse(Reason::OldPlacement { found, wanted });
-    }
     // The boot is the recorded one, and the maps are those of the record: their ids are the same.
     let found = Found { boot: recorded.boot, pinned: Some(recorded.identity) };
     Ok(Start::Adopt { incarnation, pinned: Pinned { recorded, found }, folder: maps })
@@ -265,11 +241,7 @@ fn queues(maps: &MapFolder, options: &LoadOptions) -> Result<(), Reason> {
 
 /// Whether the tables that were taken over hold what this configuration would have put there.
 /// Nothing is changed.
-pub fn check(
-    dataplane: &Dataplane,
-    config: &Config,
-    incarnation: &Incarnation,
-) -> Result<(), LookError> {
+pub fn check(dataplane: &Dataplane, config: &Config) -> Result<(), LookError> {
     let refuse = |reason: Reason| Err(refused(config, reason));
     let identity = dataplane.memory.local_row().identity();
     let wanted = config.this_node().index.get();
@@ -283,11 +255,6 @@ pub fn check(
     let (seed, rows) = rows(&config.services(), config.this_node().address)?;
     if let Err(foreign) = dataplane.compare_services(seed, &rows) {
         return refuse(Reason::Services(describe(foreign, config)));
-    }
-    let placement = config.placement()?;
-    let revision = placement.revision().get();
-    if revision == incarnation.revision && !dataplane.has_placement(&placement) {
-        return refuse(Reason::Placement(revision));
     }
     Ok(())
 }

@@ -228,7 +228,7 @@ proptest! {
             last.verdict.is_reject() || last.verdict == Verdict::Held,
             way.delivered.is_none()
         );
-        // Nobody forwards again but on newer knowledge, or to ask the slot's previous owner.
+        // Nobody forwards again but on newer knowledge, or to give a packet its second chance.
         for step in forwards {
             let Some(shim) = step.shim else { continue };
             let belief = &beliefs[step.node as usize - 1];
@@ -236,8 +236,11 @@ proptest! {
             prop_assert!(match step.verdict {
                 Verdict::ForwardRow => newer_version,
                 Verdict::ForwardSlot => belief.revision > shim.revision.get(),
+                // The previous owner by what it knows, or the owner if it is behind who has sent it here.
                 Verdict::SecondChance => {
-                    belief.revision >= shim.revision.get() && !shim.is_second_chance()
+                    let is_behind = belief.revision < shim.revision.get();
+                    let by_slot = shim.version.get() == 0;
+                    !shim.is_second_chance() && (by_slot || !is_behind)
                 }
                 _ => false,
             }, "{:?}", way.steps);

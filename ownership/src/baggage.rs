@@ -62,6 +62,29 @@ impl Baggage {
         &self.context
     }
 
+    /// The same with another context.
+    #[must_use]
+    pub fn with_context(self, context: Arc<[u8]>) -> Self {
+        Self { context, ..self }
+    }
+
+    /// The same with one more wire id.
+    ///
+    /// # Errors
+    ///
+    /// If there are [`Baggage::MAX_WIRE_IDS`] already.
+    pub fn with_wire_id(mut self, id: WireId) -> Result<Self, TooManyWireIds> {
+        self.wire_ids.push(id);
+        Self::new(self.wire_ids, self.context)
+    }
+
+    /// The same without a wire id.
+    #[must_use]
+    pub fn without_wire_id(mut self, id: &[u8]) -> Self {
+        self.wire_ids.retain(|known| known.bytes() != id);
+        self
+    }
+
     /// Whether it is nothing at all.
     pub fn is_empty(&self) -> bool {
         self.wire_ids.is_empty() && self.context.is_empty()

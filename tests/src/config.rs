@@ -19,8 +19,6 @@ pub struct Config {
     pub node: String,
     /// What all nodes must agree on.
     pub cluster: ClusterSection,
-    /// The version of the placement that follows from `nodes`.
-    pub placement: Placement,
     /// All nodes, this one included.
     pub nodes: Vec<NodeSection>,
     /// The links that the program is attached to.
@@ -61,13 +59,6 @@ pub struct Config {
 pub struct ClusterSection {
     /// The seed of the hash that slots and keys come from.
     pub hash_seed: u64,
-}
-
-/// `[placement]`
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Placement {
-    /// Goes up with every change of the nodes.
-    pub revision: u64,
 }
 
 /// `[[nodes]]`
@@ -281,7 +272,6 @@ impl Config {
         Self {
             node: node.name().to_owned(),
             cluster: ClusterSection { hash_seed: 0x6a75_6d70_6761_7465 },
-            placement: Placement { revision: 1 },
             nodes: cluster.nodes().iter().map(section).collect(),
             interfaces: node
                 .interfaces()
@@ -310,4 +300,9 @@ impl Config {
 
 fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{}ms", time.as_millis()))
+}
+
+/// The placement with which a cluster of this configuration begins.
+pub fn first_placement(config: &dataplane_user::config::Config) -> Result<ownership::Placement> {
+    Ok(ownership::Placement::plan(&config.members(), ownership::Revision::FIRST)?)
 }

@@ -125,13 +125,23 @@ impl Sessions for Granted {
     }
 
     fn owner(&mut self, session: &SessionId) -> Option<(u32, u64)> {
-        self.owners.get(session).copied()
+        if let Some(owner) = self.owners.get(session) {
+            return Some(*owner);
+        }
+        // It came from another node, or was here before.
+        let id = ownership::SessionId::new(*session).to_string();
+        let state = self.client.session(&id).ok()??;
+        let owner = (state.owner.1, state.version);
+        self.owners.insert(*session, owner);
+        Some(owner)
     }
 
     fn marker(&mut self, token: Token) {
         if self.deaf.load(Ordering::Relaxed) {
             return;
         }
+        // Some sessions are about to leave, and may come back with another owner.
+        self.owners.clear();
         // A marker that is not acknowledged comes again.
         if let Err(ClientError::HungUp | ClientError::Io(_)) = self.client.acknowledge(token)
             && let Ok(client) = Client::connect(&self.daemon)

@@ -33,6 +33,7 @@ pub mod rig;
 pub mod root;
 pub mod swarm;
 pub mod sysctl;
+pub mod together;
 pub mod topology;
 pub mod wire;
 pub mod xdp;

@@ -16,6 +16,7 @@ use dataplane_user::config::Config as Loaded;
 use dataplane_user::dataplane::explain;
 use dataplane_user::dataplane::simulate::{Simulated, XdpResult};
 use jumpgate_tests::address::Family;
+use jumpgate_tests::config::first_placement;
 use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::corpus::kernel::{Kernel, SHORTEST, with_kernel};
 use jumpgate_tests::corpus::packet::Packet;
@@ -88,7 +89,7 @@ impl Scene {
     /// An id in one of node a's slots that no session has.
     fn unknown(&self) -> Result<[u8; 16]> {
         let config = Loaded::load(self.fleet.daemons[0].config())?;
-        let (placement, this) = (config.placement()?, config.this_node().index);
+        let (placement, this) = (first_placement(&config)?, config.this_node().index);
         let services = config.services();
         let seed =
             services.iter().find(|service| service.name == "game").context("a service")?.seed();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use dataplane_ebpf::dissect::native::{Header, TYPE_DATA};
 use dataplane_user::api::{Client as Api, NodeRow, Standing, Status};
-use dataplane_user::cluster::{Backend, Lease};
+use dataplane_user::cluster::{Backend, Beacon, Lease};
 use dataplane_user::config::{EtcdStore, Store as StoreConfig};
 use dataplane_user::node::Incarnation;
 use dataplane_user::takeover::Pinned;
@@ -144,6 +144,7 @@ impl Scene {
                     user: None,
                     tls: None,
                     accepts_single_member: false,
+                    own_sessions: None,
                 });
                 let seen = Seen::new(Position::START);
                 let backend = Backend::open(&config, NodeIndex::new(2)?, seen).await?;
@@ -245,7 +246,7 @@ fn a_node_and_its_clone_are_not_both_that_node() -> Result<()> {
     scene.with_store(async |store| {
         // Its heartbeat may come second, and lose; or right after the daemon's, and win.
         for _ in 0..100 {
-            let times = LeaseTimes::default();
+            let times = Arc::new(Beacon::new(LeaseTimes::default()));
             match Lease::resume(Arc::clone(&store), clone, times).await? {
                 Ok(mut lease) => {
                     if lease.open().await.is_ok() {
@@ -266,7 +267,8 @@ fn a_node_and_its_clone_are_not_both_that_node() -> Result<()> {
     scene.with_store(async |store| {
         let stands = store.fence(me()?).await?.map(|fence| fence.epoch);
         ensure!(stands == Epoch::new(2), "{stands:?}");
-        let refused = Lease::resume(store, clone, LeaseTimes::default()).await?;
+        let refused =
+            Lease::resume(store, clone, Arc::new(Beacon::new(LeaseTimes::default()))).await?;
         ensure!(refused.is_err(), "the clone goes on");
         Ok(())
     })

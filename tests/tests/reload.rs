@@ -132,7 +132,6 @@ fn what_can_change_does_and_no_packet_is_lost() -> Result<()> {
     let flow = scene.flow()?;
     let before = scene.config.clone();
     let mut after = before.clone();
-    after.placement.revision += 1;
     after.services[0].new_rate = Some(0);
     after.services[0].new_burst = None;
     after.metrics = Some(Metrics { listen: METRICS });
@@ -164,7 +163,6 @@ fn what_can_change_does_and_no_packet_is_lost() -> Result<()> {
     // A second time there is nothing to do, and the signal does the same.
     ensure!(scene.api()?.reload()?.is_empty());
     let mut again = before.clone();
-    again.placement.revision += 2;
     again.metrics = Some(Metrics { listen: METRICS });
     scene.daemon.rewrite(&again)?;
     scene.daemon.hang_up()?;
@@ -178,18 +176,14 @@ fn what_can_change_does_and_no_packet_is_lost() -> Result<()> {
     ensure!(probe::until(PATIENCE, || scene.metrics().is_err()), "it answers still");
     for _ in 0..20 {
         for config in [&before, &after] {
-            let mut config = config.clone();
-            again.placement.revision += 1;
-            config.placement = again.placement;
-            scene.daemon.rewrite(&config)?;
+            scene.daemon.rewrite(config)?;
             scene.api()?.reload()?;
         }
     }
     scene.demand_all(flow)?;
     // What was taken on is what the next daemon finds.
     scene.daemon.kill()?;
-    let config = Config { placement: again.placement, ..after };
-    scene.daemon = Daemon::start(&scene.cluster, &scene.cluster.nodes()[0], &config)?;
+    scene.daemon = Daemon::start(&scene.cluster, &scene.cluster.nodes()[0], &after)?;
     let status = scene.api()?.status()?;
     ensure!((status.epoch, status.sessions) == (1, SESSIONS), "{status:?}");
     Ok(())
@@ -313,11 +307,9 @@ fn a_node_that_is_added_is_heard_and_one_that_is_removed_no_longer() -> Result<(
         Ok(delivered)
     };
     ensure!(!is_delivered(&mut api)?, "of a node that is not known");
-    let mut revision = alone.placement;
     for _ in 0..3 {
         for (nodes, is_there) in [(&with_b, true), (&alone, false)] {
-            revision.revision += 1;
-            owner.rewrite(&Config { placement: revision, ..nodes.clone() })?;
+            owner.rewrite(nodes)?;
             ensure!(api.reload()? == ["[[nodes]]"]);
             ensure!(is_delivered(&mut api)? == is_there, "is there: {is_there}");
             let finds_b = || api.status().is_ok_and(|status| status.nodes[0].mac.is_some());

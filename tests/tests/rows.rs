@@ -8,6 +8,7 @@ use dataplane_ebpf::wire_id::WireId;
 use dataplane_user::api::{Client as Api, Request};
 use dataplane_user::config::Config as Loaded;
 use jumpgate_tests::address::Family;
+use jumpgate_tests::config::first_placement;
 use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::Fleet;
@@ -59,7 +60,7 @@ impl Scene {
     /// An id that a peer chose, and that lies in one of node a's slots.
     fn foreign_id(&self) -> Result<[u8; 6]> {
         let config = Loaded::load(self.fleet.daemons[A].config())?;
-        let placement = config.placement()?;
+        let placement = first_placement(&config)?;
         let (a, seed) = (config.this_node().index, config.services()[0].seed());
         loop {
             let id: [u8; 6] = rand::random();

@@ -10,9 +10,10 @@ use dataplane_ebpf::shim::Shim;
 use dataplane_ebpf::verdict::Verdict;
 use dataplane_ebpf::wire_id::WireId;
 use dataplane_user::api::{Client as Api, Request};
-use dataplane_user::cluster::{Backend, Lease};
+use dataplane_user::cluster::{Backend, Beacon, Lease};
 use dataplane_user::config::{Config as Loaded, Store};
 use jumpgate_tests::address::Family;
+use jumpgate_tests::config::first_placement;
 use jumpgate_tests::config::{Config, Service};
 use jumpgate_tests::daemon::Daemon;
 use jumpgate_tests::fleet::Fleet;
@@ -78,8 +79,8 @@ fn draw_epochs(config: &Config, epochs: u32) -> Result<()> {
         let (node, seen) = (NodeIndex::new(index)?, Seen::new(Position::START));
         let backend = Arc::new(Backend::open(&Store::Embedded { path }, node, seen).await?);
         for _ in 0..epochs {
-            let times = LeaseTimes::default();
-            Lease::register(Arc::clone(&backend), node, &config.node, times).await?;
+            let beacon = Arc::new(Beacon::new(LeaseTimes::default()));
+            Lease::register(Arc::clone(&backend), node, &config.node, beacon).await?;
         }
         Ok(())
     })
@@ -107,7 +108,7 @@ impl Scene {
         let session = opened.session.parse::<ownership::SessionId>()?.bytes();
 
         let config = Loaded::load(daemon.config())?;
-        let (placement, seed) = (config.placement()?, config.services()[0].seed());
+        let (placement, seed) = (first_placement(&config)?, config.services()[0].seed());
         let owner = |id: &[u8; 16]| {
             let key = WireId::from_bytes(id).expect("16 bytes are an id").key(seed);
             placement.slots()[usize::from(key.slot)].owner.map(|owner| owner.get())
@@ -218,7 +219,13 @@ fn what_is_forged_or_stale_is_refused(family: Family) -> Result<()> {
     }
     let away = |fields: Fields| wrap(fields.shim(), &scene.inner(scene.elsewhere, 0));
     scene.refused(b, &away(GOOD), Verdict::NotNewer)?;
-    scene.refused(b, &away(Fields { revision: 2, ..GOOD }), Verdict::NotNewer)?;
+    let by_row = Fields { revision: 2, version: 1, ..GOOD };
+    scene.refused(b, &away(by_row), Verdict::NotNewer)?;
+    // It may be that the slot is this node's by now, and that it has not heard of it: the owner that it knows
+    // of is asked.
+    let asked = scene.verdict(Verdict::SecondChance)?;
+    scene.refused(b, &away(Fields { revision: 2, ..GOOD }), Verdict::SecondChance)?;
+    ensure!(scene.verdict(Verdict::SecondChance)? == asked + 1);
     let second = Fields { second_chance: true, ..GOOD };
     scene.refused(b, &away(second), Verdict::SecondChanceMissed)?;
     // With newer knowledge it would go on, were it not forwarded too often already.

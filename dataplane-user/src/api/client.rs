@@ -2,8 +2,9 @@
 
 use super::{
     message::{
-        CapturedPackets, Events, Explanation, HeldSessions, NodeRow, OpenedSession, Request,
-        Response, SessionRow, Stats, Status, XskPlace,
+        CapturedPackets, DrainHow, DrainProgress, Events, Explanation, HeldSessions, MoveResult,
+        NodeRow, OpenedSession, Request, Response, SessionRow, SessionState, Stats, Status,
+        XskPlace,
     },
     wire::{self, ReceiveError, ResponseMessage},
 };
@@ -213,6 +214,41 @@ impl Client {
             None => Request::Unbind { session },
         };
         self.done(&request, None)
+    }
+
+    /// Moves a session to another node.
+    pub fn hand_over(&mut self, session: &str, node: &str) -> Result<MoveResult, ClientError> {
+        let (session, node) = (session.to_owned(), node.to_owned());
+        match self.call(&Request::HandOver { session, node }, None)? {
+            Response::Moved(result) => Ok(result),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Lets a node take no more sessions, and give away those that it has.
+    pub fn drain(&mut self, node: &str, how: Option<DrainHow>) -> Result<(), ClientError> {
+        self.done(&Request::Drain { node: node.to_owned(), how }, None)
+    }
+
+    /// Lets a node take sessions again.
+    pub fn undrain(&mut self, node: &str) -> Result<(), ClientError> {
+        self.done(&Request::Undrain { node: node.to_owned() }, None)
+    }
+
+    /// How far the drain of the node is.
+    pub fn drain_status(&mut self) -> Result<DrainProgress, ClientError> {
+        match self.call(&Request::DrainStatus, None)? {
+            Response::Draining(progress) => Ok(progress),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// A session as it stands, wherever it is; nothing if there is none, or only its owner has it.
+    pub fn session(&mut self, session: &str) -> Result<Option<SessionState>, ClientError> {
+        match self.call(&Request::Session { session: session.to_owned() }, None)? {
+            Response::Session(state) => Ok(state),
+            _ => Err(ClientError::Answer(None)),
+        }
     }
 
     /// Mints a wire id in the slot of a session.

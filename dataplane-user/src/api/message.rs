@@ -186,6 +186,36 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<u64>,
     },
+    /// Moves a session of this node to another one, without losing a packet. Answered with
+    /// [`Response::Moved`] once that is decided.
+    HandOver {
+        /// The SessionID.
+        session: String,
+        /// The name of the node.
+        node: String,
+    },
+    /// Lets a node take no more sessions, and give away those that it has. Answered with [`Response::Done`] once
+    /// that is committed; [`Request::DrainStatus`] tells how far it is.
+    Drain {
+        /// The name of the node.
+        node: String,
+        /// How; only for the node that is asked, and its defaults if it is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        how: Option<DrainHow>,
+    },
+    /// Lets a node take sessions again: it gets its share of the slots back. Answered with
+    /// [`Response::Done`] once that is committed.
+    Undrain {
+        /// The name of the node.
+        node: String,
+    },
+    /// How far the drain of this node is. Answered with [`Response::Draining`].
+    DrainStatus,
+    /// A session as it stands, wherever it is. Answered with [`Response::Session`].
+    Session {
+        /// The SessionID.
+        session: String,
+    },
     /// Ends a session and forgets its wire ids. Answered with [`Response::Done`].
     Close {
         /// The SessionID.
@@ -229,6 +259,12 @@ pub enum Response {
     Xsk(XskPlace),
     /// Sessions are held, and nothing of them is in flight.
     Held(HeldSessions),
+    /// What came of a move.
+    Moved(MoveResult),
+    /// How far a drain is.
+    Draining(DrainProgress),
+    /// A session as it stands; nothing if there is none, or only its owner has it.
+    Session(Option<SessionState>),
     /// Sessions were released: what became of the packets that were held.
     Released(hold::Counts),
     /// It was refused; nothing has changed, unless it says so.
@@ -244,6 +280,98 @@ pub struct OpenedSession {
     pub epoch: u32,
     /// Its state_version.
     pub version: u64,
+}
+
+/// How a node is drained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainHow {
+    /// How long its sessions may take to leave, in milliseconds.
+    pub within_ms: u64,
+    /// What becomes of those that have not.
+    pub left_over: LeftOver,
+    /// How many are started in a second; as many as can be if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+}
+
+/// What becomes of sessions that are left when a drain's deadline comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeftOver {
+    /// They are moved without waiting for their application.
+    Move,
+    /// They end.
+    Terminate,
+}
+
+/// How far the drain of a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainProgress {
+    /// Whether the node takes no more sessions.
+    pub is_draining: bool,
+    /// The sessions that it has.
+    pub sessions: usize,
+    /// Slots that it owns, or has owned until its sessions there have gone.
+    pub slots: usize,
+    /// Sessions that wait for their turn to leave.
+    pub waiting: usize,
+    /// Sessions that are leaving.
+    pub under_way: usize,
+    /// Sessions that were handed over with their application's context.
+    pub handed_over: usize,
+    /// Sessions that were handed over in haste, without.
+    pub in_haste: usize,
+    /// Sessions that the deadline has ended.
+    pub terminated: usize,
+    /// Sessions that came to their end, or went, by themselves.
+    pub over: usize,
+    /// Whether nothing is left here and every node knows: then the node can be stopped.
+    pub is_safe_to_stop: bool,
+}
+
+/// What came of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveResult {
+    /// The other node owns the session.
+    HandedOver,
+    /// The same, and its application's last context did not go with it.
+    HandedOverWithoutContext,
+    /// It stays here.
+    Stays,
+    /// It is over.
+    Over,
+}
+
+/// A session as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionState {
+    /// The SessionID.
+    pub session: String,
+    /// Its service; nothing if that is not configured here.
+    pub service: Option<String>,
+    /// Its state_version.
+    pub version: u64,
+    /// The index of its owner, and the epoch.
+    pub owner: (u16, u32),
+    /// Whether the node that answers owns it.
+    pub is_here: bool,
+    /// `BIRTH`, `ATTACHED`, `RECOVERING` or `TERMINATED`, and why it ended.
+    pub state: String,
+    /// `ACTIVE`, `FROZEN` or `HANDED_OFF`.
+    pub hold: String,
+    /// The client that it is bound to.
+    pub client: Option<SocketAddr>,
+    /// When it was made, and when it changed last, in milliseconds of Unix time.
+    pub born_ms: u64,
+    /// See above.
+    pub changed_ms: u64,
+    /// The generation of its reattach key.
+    pub key_generation: u32,
+    /// Its wire ids besides the SessionID, as far as this node knows.
+    pub wire_ids: Vec<String>,
+    /// How long its application's context is, in bytes.
+    pub context_bytes: usize,
 }
 
 /// How sessions came to be quiet.

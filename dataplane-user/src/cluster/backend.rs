@@ -56,15 +56,7 @@ impl Backend {
         seen: Seen,
     ) -> Result<Self, OpenError> {
         let store = match config {
-            config::Store::Embedded { path } => {
-                let folder = path.parent().unwrap_or(Path::new("/"));
-                fs::create_dir_all(folder)
-                    .map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
-                let store = Redb::open(path, &redb::Options::new(path, node), seen);
-                store
-                    .map(Either::Embedded)
-                    .map_err(|error| OpenError::Embedded(path.clone(), error))?
-            }
+            config::Store::Embedded { path } => return Self::in_file(path, node, seen),
             config::Store::Etcd(config) => {
                 let config = etcd_config(config)?;
                 let store = Etcd::open(&config, seen).await;
@@ -74,9 +66,23 @@ impl Backend {
         Ok(Self { store, instruments: Instruments::default() })
     }
 
+    /// Whether it is an etcd cluster.
+    pub fn is_etcd(&self) -> bool {
+        matches!(self.store, Either::Etcd(_))
+    }
+
     /// The same, which tells these instruments how long its answers take.
     pub fn timed_by(self, instruments: Instruments) -> Self {
         Self { instruments, ..self }
+    }
+
+    /// Opens the store in one file, which is made if it is not there.
+    pub fn in_file(path: &Path, node: NodeIndex, seen: Seen) -> Result<Self, OpenError> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+        let store = Redb::open(path, &redb::Options::new(path, node), seen);
+        let store = store.map_err(|error| OpenError::Embedded(path.to_owned(), error))?;
+        Ok(Self { store: Either::Embedded(store), instruments: Instruments::default() })
     }
 }
 

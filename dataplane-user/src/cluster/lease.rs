@@ -1,6 +1,6 @@
 //! The node's lease: begun when the daemon starts, kept as long as it runs.
 
-use super::{AGAIN, Backend, now};
+use super::{AGAIN, Backend, Beacon, now};
 use crate::{
     metrics::Pulse,
     node::{Node, StateFolder, lock},
@@ -8,9 +8,7 @@ use crate::{
 };
 use ownership::{
     Epoch, NodeIndex,
-    lease::{
-        BootTime, Holder, LeaseTimes, Next, NotResumable, Over, Registered, Registration, Resuming,
-    },
+    lease::{BootTime, Holder, Next, NotResumable, Over, Registered, Registration, Resuming},
     model::{OperationId, Time},
     store::{self, BadWrite, Directory, Fault, Outcome, Position, Store},
 };
@@ -42,6 +40,7 @@ pub enum BeginError {
 pub struct Lease {
     backend: Arc<Backend>,
     holder: Holder,
+    beacon: Arc<Beacon>,
 }
 
 impl Lease {
@@ -54,7 +53,7 @@ impl Lease {
         backend: Arc<Backend>,
         node: NodeIndex,
         name: &str,
-        times: LeaseTimes,
+        beacon: Arc<Beacon>,
     ) -> Result<Self, BeginError> {
         let incarnation = store::Incarnation(rand::random());
         let mut registration = Registration::new(node, name, incarnation);
@@ -82,7 +81,8 @@ impl Lease {
                 Outcome::Won | Outcome::Lost(_) | Outcome::Fenced => {}
             }
         };
-        Ok(Self { backend, holder: Holder::new(registered, times) })
+        let holder = Holder::new(registered, beacon.times());
+        Ok(Self { backend, holder, beacon })
     }
 
     /// Goes on in the epoch of an earlier daemon, if that is allowed. The lease is as it was: open it.
@@ -93,17 +93,19 @@ impl Lease {
     pub async fn resume(
         backend: Arc<Backend>,
         Pinned { recorded, found }: Pinned,
-        times: LeaseTimes,
+        beacon: Arc<Beacon>,
     ) -> Result<Result<Self, Unresumable>, BeginError> {
         let node = recorded.identity.owner.node;
         let fence = patiently(|| backend.fence(node)).await?;
         let heartbeat = patiently(|| backend.heartbeat(node)).await?;
         let (fence, heartbeat) = (fence.as_ref(), heartbeat.as_ref());
-        let resuming = Resuming::new(recorded, found, fence, heartbeat, times, []);
+        let resuming = Resuming::new(recorded, found, fence, heartbeat, beacon.times(), []);
         let epoch = fence.map(|fence| fence.epoch);
         Ok(resuming.map_err(|why| Unresumable { why, epoch }).map(|resuming| {
-            let holder = resuming.resume().expect("no session of the store is unsettled");
-            Self { backend, holder }
+            let holder = resuming
+                .resume()
+                .expect("its sessions are put in order before the lease is opened");
+            Self { backend, holder, beacon }
         }))
     }
 
@@ -173,8 +175,8 @@ impl Lease {
     }
 
     async fn beat(&mut self) -> Result<Option<Fault>, Over> {
-        // Which placement it has applied counts once there is one in the store.
-        let Some(write) = self.holder.beat(now(), None, operation()) else { return Ok(None) };
+        let applied = self.beacon.revision();
+        let Some(write) = self.holder.beat(now(), applied, operation()) else { return Ok(None) };
         let outcome = self.backend.write(write).await;
         self.holder.answered(outcome)?;
         Ok(match outcome {
@@ -249,6 +251,8 @@ impl Keeping {
                 biased;
                 _ = stopped.changed() => return Ok(self.lease),
                 () = tokio::time::sleep(wait) => {}
+                // Others wait for it.
+                () = self.lease.beacon.news() => {}
             }
             let done = self.lease.step().await;
             self.pulse.beat();
@@ -302,12 +306,12 @@ async fn patiently<T, F: Future<Output = Result<T, Fault>>>(
     }
 }
 
-fn operation() -> OperationId {
+pub fn operation() -> OperationId {
     OperationId(rand::random())
 }
 
 /// UTC.
-fn utc() -> Time {
+pub fn utc() -> Time {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -5,14 +5,18 @@
 //! *was sent* as the lease is long, and shuts by itself: nothing of ours has to run for that.
 
 mod backend;
+mod beacon;
 mod lease;
 mod seen;
 mod watch;
 
 pub use backend::{Backend, OpenError};
+pub use beacon::Beacon;
 pub use lease::{BeginError, Keeper, Lease, Unresumable};
+pub(crate) use lease::{operation, utc};
 pub use ownership::lease::Over;
-pub use watch::{Heard, Known, Watcher};
+pub(crate) use watch::look;
+pub use watch::{Heard, Known};
 
 use ownership::lease::{BootTime, LeaseTimes};
 

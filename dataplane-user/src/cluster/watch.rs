@@ -1,59 +1,26 @@
 //! What the store says of the nodes, kept up to date here and in the kernel.
 
-use super::{AGAIN, Backend, now};
-use crate::node::{Node, lock};
 use ownership::{
     NodeIndex,
     lease::{BootTime, LeaseTimes, Taker},
-    store::{Admission, Directory, Fault, FenceRow, HeartbeatRow},
+    model::{FenceProof, Owner},
+    store::{
+        Admission, Attempt, Directory, DirectoryWrite, Fault, FenceRow, HeartbeatRow, Outcome,
+    },
 };
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::task::JoinSet;
+use std::collections::BTreeMap;
 
-/// How long after one look comes the next at the earliest, however much changes.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Looks at the nodes in the store as they change. Dropping it ends that.
-pub struct Watcher {
-    _task: JoinSet<()>,
-}
-
-impl Watcher {
-    /// Begins.
-    pub fn start(backend: Arc<Backend>, node: Arc<Mutex<Node>>, times: LeaseTimes) -> Self {
-        let mut task = JoinSet::new();
-        task.spawn(watch(backend, node, times));
-        Self { _task: task }
-    }
-}
-
-async fn watch(backend: Arc<Backend>, node: Arc<Mutex<Node>>, times: LeaseTimes) {
-    let mut since = 0;
-    loop {
-        match look(&backend).await {
-            Ok((fences, heartbeats)) => {
-                lock(&node).hear(&fences, &heartbeats, now(), times);
-                tokio::time::sleep(PAUSE).await;
-                // A change that was missed is seen with the next heartbeat, our own at the latest.
-                tokio::select! {
-                    seen = backend.changed(since) => since = seen,
-                    () = tokio::time::sleep(times.beat()) => {}
-                }
-            }
-            // The keeper of the lease says so.
-            Err(_) => tokio::time::sleep(AGAIN).await,
-        }
-    }
-}
-
-async fn look(backend: &Backend) -> Result<(Vec<FenceRow>, Vec<HeartbeatRow>), Fault> {
+/// The nodes as the store has them, and their last signs of life.
+///
+/// # Errors
+///
+/// If the store does not answer.
+pub(crate) async fn look(
+    directory: &impl Directory,
+) -> Result<(Vec<FenceRow>, Vec<HeartbeatRow>), Fault> {
     // In this order: a heartbeat is never of an epoch before the fence's.
-    let fences = backend.fences().await?;
-    Ok((fences, backend.heartbeats().await?))
+    let fences = directory.fences().await?;
+    Ok((fences, directory.heartbeats().await?))
 }
 
 /// What is known of the nodes by the store.
@@ -98,6 +65,28 @@ impl Known {
     /// What is known of a node.
     pub fn get(&self, node: NodeIndex) -> Option<&Heard> {
         self.0.get(&node)
+    }
+
+    /// The commit that fences a node, if it was silent for long enough; see [`Taker::fence`].
+    pub fn fence(
+        &mut self,
+        node: NodeIndex,
+        now: BootTime,
+        attempt: Attempt,
+    ) -> Option<DirectoryWrite> {
+        self.0.get_mut(&node)?.lease.fence(now, attempt)
+    }
+
+    /// What came of that commit.
+    pub fn answered(&mut self, node: NodeIndex, outcome: Outcome) {
+        if let Some(heard) = self.0.get_mut(&node) {
+            heard.lease.answered(outcome);
+        }
+    }
+
+    /// The proof that an owner can act no longer, if there is one.
+    pub fn proof(&mut self, owner: Owner, now: BootTime) -> Option<FenceProof> {
+        self.0.get_mut(&owner.node)?.lease.proof(owner, now)
     }
 
     /// The nodes that may act, as far as is known, and their names.

@@ -1,7 +1,6 @@
 //! What differs between two configurations, and what of that a running daemon can take on.
 
 use super::{Cluster, Config, Fence, Hold, Node, Service, Sessions};
-use ownership::{Placement, Revision};
 use thiserror::Error;
 
 /// What a running daemon takes on.
@@ -50,7 +49,6 @@ impl Config {
         let Self {
             node,
             cluster: Cluster { hash_seed },
-            revision,
             nodes,
             interfaces,
             egress,
@@ -90,8 +88,6 @@ impl Config {
         fixed.extend(self.fixed_services(&new.services));
         if *nodes != new.nodes {
             fixed.extend(self.fixed_nodes(new));
-        } else if new.revision < *revision {
-            fixed.push("`revision` in [placement] to a lower one".to_owned());
         }
         if !fixed.is_empty() {
             return Err(Fixed(fixed));
@@ -122,12 +118,9 @@ impl Config {
         differing.map(|(old, _)| format!("service {:?} but for its limits", old.name)).collect()
     }
 
-    /// Nodes come and go, if no slot changes its owner by that.
+    /// Nodes come and go, and may get other weights.
     fn fixed_nodes(&self, new: &Self) -> Vec<String> {
         let mut fixed = Vec::new();
-        if new.revision <= self.revision {
-            fixed.push("[[nodes]] without a higher `revision` in [placement]".to_owned());
-        }
         for node in &self.nodes {
             let same = |other: &&Node| other.index == node.index || other.name == node.name;
             let Some(other) = new.nodes.iter().find(same) else { continue };
@@ -137,13 +130,6 @@ impl Config {
             {
                 fixed.push(format!("node {:?} (remove it, and add another)", node.name));
             }
-        }
-        let slots = |config: &Self| {
-            let placement = Placement::plan(&config.members(), Revision::FIRST);
-            placement.map(|placement| placement.slots().to_vec()).ok()
-        };
-        if slots(self) != slots(new) {
-            fixed.push("which node owns which slots (new nodes need weight 0)".to_owned());
         }
         fixed
     }
@@ -171,7 +157,6 @@ mod tests {
     fn what_can_change() {
         let none = Changes::default();
         assert_eq!(changes(&[]), Ok(none));
-        assert_eq!(changes(&[("revision = 1", "revision = 2")]), Ok(none));
         let limits = changes(&[("#new_rate = 10000", "new_rate = 0")]);
         assert_eq!(limits, Ok(Changes { limits: true, ..none }));
         let hold = changes(&[("#pace = 50000", "pace = 1000")]);
@@ -181,9 +166,9 @@ mod tests {
         let log = changes(&[("#level = \"info\"", "level = \"debug\"")]);
         assert_eq!(log, Ok(Changes { log: true, ..none }));
         let node = "\n[[nodes]]\nname = \"c\"\nindex = 3\naddress = \"192.0.2.3\"\nweight = 0\n[[nodes]]\n";
-        let more = [("revision = 1", "revision = 2"), ("\n[[nodes]]\n", node)];
+        let more = [("\n[[nodes]]\n", node)];
         assert_eq!(changes(&more), Ok(Changes { nodes: true, ..none }));
-        let less = with(&more).changes(&with(&[("revision = 1", "revision = 3")]));
+        let less = with(&more).changes(&with(&[]));
         assert_eq!(less, Ok(Changes { nodes: true, ..none }));
     }
 
@@ -201,11 +186,7 @@ mod tests {
             "a running daemon cannot change `lease` in [fence], nor `capacity` in [sessions], nor service \
              \"game\" but for its limits; start the daemon again with this file"
         );
-        let node = "\n[[nodes]]\nname = \"c\"\nindex = 3\naddress = \"192.0.2.3\"\n[[nodes]]\n";
-        let text = refused(&[("\n[[nodes]]\n", node)]);
-        assert!(text.contains("without a higher `revision`"), "{text}");
-        assert!(text.contains("which node owns which slots"), "{text}");
-        let text = refused(&[("192.0.2.2", "192.0.2.9"), ("revision = 1", "revision = 2")]);
+        let text = refused(&[("192.0.2.2", "192.0.2.9")]);
         assert!(text.contains("node \"b\" (remove it"), "{text}");
         let text = refused(&[("name = \"web\"", "name = \"www\"")]);
         assert!(text.contains("which [[services]] there are"), "{text}");

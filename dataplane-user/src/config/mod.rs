@@ -25,10 +25,7 @@ pub use store::{EtcdStore, Store, Tls};
 
 use crate::dataplane::{attach::Mode, services};
 use document::Document;
-use ownership::{
-    NodeIndex, Placement, Revision,
-    placement::{Member, PlanError},
-};
+use ownership::{NodeIndex, placement::Member};
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -46,7 +43,7 @@ pub const CPU_MAX: u32 = crate::dataplane::memory::CPUS as u32 - 1;
 
 /// A node's configuration.
 ///
-/// The sections `[cluster]`, `[placement]`, `[[nodes]]` and `[[services]]` are the same in the files
+/// The sections `[cluster]`, `[[nodes]]` and `[[services]]` are the same in the files
 /// of all nodes; the rest is a node's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -55,9 +52,6 @@ pub struct Config {
     pub node: String,
     /// `[cluster]`
     pub cluster: Cluster,
-    /// `[placement]` `revision`: 1 to 2^31 - 1. Required. Must go up with every change of
-    /// `[[nodes]]`: of two files that differ, the higher revision is the newer one.
-    pub revision: Revision,
     /// `[[nodes]]`: all nodes of the cluster, this one included.
     pub nodes: Vec<Node>,
     /// `[[interfaces]]`: 1 to 6.
@@ -378,11 +372,6 @@ impl Config {
             weight: node.weight,
         };
         self.nodes.iter().map(member).collect()
-    }
-
-    /// The placement that follows from the nodes.
-    pub fn placement(&self) -> Result<Placement, PlanError> {
-        Placement::plan(&self.members(), self.revision)
     }
 
     /// The node that this configuration is for.

@@ -17,7 +17,6 @@ pub(super) const TOP: &str = "";
 pub(super) const SECTIONS: &[Schema] = &[
     one(TOP, &["node"]),
     one("cluster", &["hash_seed"]),
-    one("placement", &["revision"]),
     list("nodes", &["name", "index", "address", "weight", "interface"]),
     list("interfaces", &["name", "mode"]),
     one("egress", &["interfaces"]),
@@ -64,6 +63,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "key",
             "server_name",
             "single_member",
+            "sessions",
         ],
     ),
 ];

@@ -14,7 +14,7 @@ use super::{
     store,
 };
 use crate::dataplane::{attach::Mode, services::Delivery};
-use ownership::{NodeIndex, Revision, placement::WEIGHT_MAX};
+use ownership::{NodeIndex, placement::WEIGHT_MAX};
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 const WEIGHT: u32 = 100;
@@ -36,7 +36,6 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let node =
         document.top().required("node", "name this node, by one of the names in [[nodes]]", name);
     let cluster = cluster(&document.section("cluster"));
-    let revision = revision(&document.section("placement"));
     let nodes = all(document.list("nodes"), self::node);
     let interfaces = all(document.list("interfaces"), self::link);
     let egress = document.section("egress").or("interfaces", EgressInterfaces::All, egress);
@@ -55,7 +54,6 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     Some(Config {
         node: node?,
         cluster: cluster?,
-        revision: revision?,
         nodes: nodes?,
         interfaces: interfaces?,
         egress: Egress { interfaces: egress? },
@@ -84,13 +82,6 @@ fn all<T>(
 fn cluster(section: &Section<'_, '_>) -> Option<Cluster> {
     let advice = "draw it once for all nodes with `openssl rand -hex 8`";
     Some(Cluster { hash_seed: section.required("hash_seed", advice, seed)? })
-}
-
-fn revision(section: &Section<'_, '_>) -> Option<Revision> {
-    let advice = "start with 1, and raise it with every change of [[nodes]]";
-    let last = (1 << 31) - 1;
-    let number = section.required("revision", advice, integer(1..=last))?;
-    Some(Revision::new(number).expect("in range"))
 }
 
 fn node(section: &Section<'_, '_>) -> Option<Node> {

@@ -11,7 +11,7 @@ const PREFIX: &str = "jumpgate/";
 
 /// The keys of one kind of store.
 const EMBEDDED: [&str; 1] = ["path"];
-const ETCD: [&str; 9] = [
+const ETCD: [&str; 10] = [
     "members",
     "prefix",
     "user",
@@ -21,6 +21,7 @@ const ETCD: [&str; 9] = [
     "key",
     "server_name",
     "single_member",
+    "sessions",
 ];
 
 /// `[store]`: who is alive in which epoch.
@@ -49,6 +50,10 @@ pub struct EtcdStore {
     /// `single_member`: `true` lets a cluster of one member be used, with which everything is lost; for
     /// tests. Default `false`.
     pub accepts_single_member: bool,
+    /// `sessions`: `"own"` (each node keeps its own, in `<state.path>/<node>.sessions`: fast, and nobody else can
+    /// go on with them) or `"shared"` (in etcd: those of a lost node can be taken over); default `"own"`. The same
+    /// on all nodes. Here the file, if they are a node's own.
+    pub own_sessions: Option<PathBuf>,
 }
 
 /// TLS to etcd. Absolute paths of files in PEM.
@@ -86,11 +91,11 @@ pub(super) fn read(section: &Section<'_, '_>, state: &Path, node: &str) -> Optio
             let path = section.or("path", state.join(format!("{node}.store")), path)?;
             Some(Store::Embedded { path })
         }
-        Kind::Etcd => etcd(section).map(Store::Etcd),
+        Kind::Etcd => etcd(section, state.join(format!("{node}.sessions"))).map(Store::Etcd),
     }
 }
 
-fn etcd(section: &Section<'_, '_>) -> Option<EtcdStore> {
+fn etcd(section: &Section<'_, '_>, own: PathBuf) -> Option<EtcdStore> {
     let advice = "list the members of the etcd cluster, such as [\"https://etcd1.example:2379\"]";
     let members = section.required("members", advice, members);
     let prefix = section.or("prefix", PREFIX.to_owned(), text);
@@ -103,6 +108,7 @@ fn etcd(section: &Section<'_, '_>) -> Option<EtcdStore> {
     let identity = both(section, ("certificate", certificate?), ("key", key?));
     let name = section.optional("server_name", text);
     let single = section.or("single_member", false, boolean);
+    let is_own = section.or("sessions", true, choice(&[("own", true), ("shared", false)]));
     let (members, authorities, name) = (members?, authorities?, name?);
     let is_secure = members.iter().any(|member| member.starts_with("https://"));
     let tls = match (is_secure, authorities) {
@@ -127,7 +133,14 @@ fn etcd(section: &Section<'_, '_>) -> Option<EtcdStore> {
             None
         }
     };
-    Some(EtcdStore { members, prefix: prefix?, user: user?, tls, accepts_single_member: single? })
+    Some(EtcdStore {
+        members,
+        prefix: prefix?,
+        user: user?,
+        tls,
+        accepts_single_member: single?,
+        own_sessions: is_own?.then_some(own),
+    })
 }
 
 /// Two keys of which neither has a meaning without the other.

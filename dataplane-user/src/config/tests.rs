@@ -10,8 +10,8 @@ const SMALL: &str = r#"node = "a"
 [cluster]
 hash_seed = "5d0f3a9c41e7b286"
 
-[placement]
-revision = 7
+# Both nodes know
+# of each other.
 
 [[nodes]]
 name = "a"
@@ -56,7 +56,6 @@ fn a_small_file_gets_the_defaults() {
     let online = cpus::online().unwrap();
     assert_eq!(config.node, "a");
     assert_eq!(config.cluster.hash_seed, 0x5d0f_3a9c_41e7_b286);
-    assert_eq!(config.revision.get(), 7);
     assert_eq!(config.this_node().address, IpAddr::from([10, 0, 0, 1]));
     assert_eq!(config.nodes[1].weight, 100);
     assert_eq!(config.nodes[1].interface, None);
@@ -212,6 +211,7 @@ fn stores_of_both_kinds() {
         user: None,
         tls: None,
         accepts_single_member: false,
+        own_sessions: Some("/var/lib/jumpgate/a.sessions".into()),
     };
     assert_eq!(Config::parse(&plain).unwrap().store, Store::Etcd(plain_store));
     let whole = format!(
@@ -239,6 +239,7 @@ single_member = true
         user: Some(("u".to_owned(), "/p".into())),
         tls: Some(tls),
         accepts_single_member: true,
+        own_sessions: Some("/var/lib/jumpgate/a.sessions".into()),
     };
     assert_eq!(Config::parse(&whole).unwrap().store, Store::Etcd(whole_store));
     for (more, expected) in [
@@ -264,15 +265,10 @@ single_member = true
 }
 
 #[test]
-fn the_placement_follows_from_the_nodes() {
+fn members_of_the_placement_are_the_nodes() {
     let text = SMALL.replacen("index = 2", "index = 2\nweight = 300", 1);
-    let config = Config::parse(&text).unwrap();
-    let members = config.members();
+    let members = Config::parse(&text).unwrap().members();
     assert_eq!((members[1].name.as_str(), members[1].weight), ("b", 300));
-    let placement = config.placement().unwrap();
-    assert_eq!(placement.revision(), config.revision);
-    let share = placement.slots_of(members[1].index).count();
-    assert!((48_000..51_000).contains(&share), "{share} of 65536 slots");
 }
 
 #[test]
@@ -320,11 +316,6 @@ fn what_is_missing_is_asked_for() {
          -hex 8`"
     );
     assert_eq!(
-        with("[placement]\nrevision = 7\n", ""),
-        "1:1: `revision` is missing in [placement]: start with 1, and raise it with every change \
-         of [[nodes]]"
-    );
-    assert_eq!(
         with("index = 2\n", ""),
         "14:1: `index` is missing in [[nodes]]: give each node a number of its own"
     );
@@ -341,14 +332,10 @@ fn what_is_missing_is_asked_for() {
 
 #[test]
 fn all_problems_are_said_at_once_in_the_order_of_the_file() {
-    let text = SMALL
-        .replace("index = 2", "index = 5000")
-        .replace("revision = 7", "revision = 0")
-        .replace("port = 4000", "prot = 4000");
+    let text = SMALL.replace("index = 2", "index = 5000").replace("port = 4000", "prot = 4000");
     assert_eq!(
         Config::parse(&text).unwrap_err().to_string(),
-        "configuration:7:12: `revision` is 0: it must be an integer from 1 to 2147483647\n\
-         configuration:16:9: `index` is 5000: it must be an integer from 1 to 4095\n\
+        "configuration:16:9: `index` is 5000: it must be an integer from 1 to 4095\n\
          configuration:22:1: `port` is missing in [[services]]: say which UDP port its clients \
          send to\n\
          configuration:25:1: unknown key `prot` in [[services]]; did you mean `port`?"

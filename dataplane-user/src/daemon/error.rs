@@ -10,9 +10,11 @@ use crate::{
     metrics::ListenError,
     neighbours::UnknownInterface,
     node::StateError,
+    runtime::PlaceError,
+    secrets::SecretsError,
     takeover::LookError,
 };
-use ownership::placement::PlanError;
+use ownership::store::Fault;
 use std::io;
 use thiserror::Error;
 
@@ -28,6 +30,12 @@ pub enum StartError {
     /// About the store.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// About the sessions of an earlier daemon.
+    #[error("the sessions of the daemon before this one cannot be taken over")]
+    Resume(#[source] Fault),
+    /// About the cluster's secrets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// About the node's epoch.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -68,8 +76,8 @@ pub enum StartError {
     #[error(transparent)]
     Services(#[from] Clash),
     /// About the placement.
-    #[error("planning the placement failed")]
-    Placement(#[from] PlanError),
+    #[error(transparent)]
+    Placement(#[from] PlaceError),
     /// About time.
     #[error("reading the kernel's clock failed")]
     Clock(#[from] ClockError),

@@ -13,14 +13,15 @@ pub use reload::{Origin, ReloadError, Reloader, SetLog};
 
 use crate::{
     api::Server,
-    cluster::{Keeper, Over, Watcher},
+    cluster::{Keeper, Over},
     config::Config,
     metrics::{Endpoint, Source},
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
     pins,
+    runtime::{End, Running, Runtime},
 };
-use ownership::NodeIndex;
+use ownership::{NodeIndex, store::Fault};
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -53,6 +54,9 @@ pub enum RunError {
     /// The node's epoch is over, and the fence is shut. The next daemon begins a new one.
     #[error("this node may act no longer, and the sessions that it had are over")]
     EpochOver(#[source] Over),
+    /// Its store was shut. The fence shuts at its deadline.
+    #[error("the store can be written no longer: repair it, and start the daemon again")]
+    StoreShut(#[source] Fault),
 }
 
 /// How a daemon is run.
@@ -73,6 +77,7 @@ enum Ended {
     Stopped,
     LostTrack,
     Over(Over),
+    StoreShut(Fault),
 }
 
 /// A running daemon.
@@ -80,6 +85,8 @@ pub struct Daemon {
     config: Config,
     options: Options,
     node: Arc<Mutex<Node>>,
+    runtime: Arc<Runtime>,
+    running: Option<Running>,
     links: Links,
     next_hops: NextHops,
     new_links: JoinHandle<()>,
@@ -91,7 +98,6 @@ pub struct Daemon {
     origin: Option<Origin>,
     reloader: Reloader,
     reloads: Reloads,
-    _watcher: Watcher,
     _server: Server,
     state: Arc<StateFolder>,
 }
@@ -113,6 +119,10 @@ impl Daemon {
                 biased;
                 () = &mut stop_now => break Ended::Stopped,
                 over = self.keeper.over() => break Ended::Over(over),
+                end = self.runtime.ended() => break match end {
+                    End::Epoch(over) => Ended::Over(over),
+                    End::Store(fault) => Ended::StoreShut(fault),
+                },
                 _ = events.tick() => collect_events(&self.node),
                 () = &mut doubt, if !self.believed.is_empty() => {
                     for node in std::mem::take(&mut self.believed) {
@@ -135,12 +145,14 @@ impl Daemon {
             }
         };
         self.new_links.abort();
+        self.runtime.finish().await;
+        self.running = None;
         // From here on nothing more is held or captured.
         self.end_holds().await;
         lock(&self.node).abandon_capture();
         let kept = match ended {
             Ended::Over(over) => Err(over),
-            Ended::Stopped | Ended::LostTrack => self.keeper.stop().await,
+            Ended::Stopped | Ended::LostTrack | Ended::StoreShut(_) => self.keeper.stop().await,
         };
         let mut lease = match kept {
             Ok(lease) => lease,
@@ -154,6 +166,10 @@ impl Daemon {
         };
         if let Ended::LostTrack = ended {
             return Err(RunError::LostTrack(self.next_hops.stop().await.err()));
+        }
+        if let Ended::StoreShut(fault) = ended {
+            self.next_hops.leave();
+            return Err(RunError::StoreShut(fault));
         }
         if self.options.stay {
             // The whole lease for the successor.

@@ -5,12 +5,13 @@ use crate::{
     config::Config,
     dataplane::wire_address,
     neighbours::{Hop, Interfaces, NextHopChange, NextHops},
-    node::Node,
+    node::{Node, lock},
 };
 use dataplane_ebpf::node::{LinkRow, NextHop};
 use ownership::NodeIndex;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
     time::Duration,
 };
 use tokio::time::{Instant, timeout_at};
@@ -55,12 +56,12 @@ pub(super) fn believe(node: &mut Node, links: &Links) -> BTreeSet<NodeIndex> {
 /// Waits until the way to every node is known, though not for long: a node may be down. A daemon
 /// that takes over from another would else drop what that one forwarded.
 pub(super) async fn learn(
-    node: &mut Node,
+    node: &Mutex<Node>,
     links: &Links,
     next_hops: &mut NextHops,
     believed: &mut BTreeSet<NodeIndex>,
 ) {
-    let mut unknown: BTreeSet<_> = node.others().collect();
+    let mut unknown: BTreeSet<_> = lock(node).others().collect();
     let end = Instant::now() + LEARNING;
     while !unknown.is_empty() {
         let Ok(Some(change)) = timeout_at(end, next_hops.changed()).await else {
@@ -70,7 +71,7 @@ pub(super) async fn learn(
             unknown.remove(&change.node);
         }
         believed.remove(&change.node);
-        follow(node, links, change);
+        follow(&mut lock(node), links, change);
     }
 }
 

@@ -28,6 +28,11 @@ pub enum ReloadError {
     /// It has what a running daemon cannot take on.
     #[error(transparent)]
     Fixed(#[from] Fixed),
+    /// A node is to go that others would still send packets to.
+    #[error(
+        "node {0:?} owns slots still: drain it (`jumpgate drain {0}`), and take it out of the file once it is safe to stop"
+    )]
+    OwnsSlots(String),
     /// About the socket for metrics.
     #[error(transparent)]
     Metrics(#[from] ListenError),
@@ -141,6 +146,16 @@ impl Daemon {
             _ => None,
         };
         if changes.nodes {
+            let gone = self
+                .config
+                .nodes
+                .iter()
+                .filter(|node| !new.nodes.iter().any(|other| other.index == node.index));
+            for node in gone {
+                if self.runtime.has_part(node.index) {
+                    return Err(ReloadError::OwnsSlots(node.name.clone()));
+                }
+            }
             self.set_nodes(&new).map_err(ReloadError::Publish)?;
         }
         if changes.metrics {
@@ -164,6 +179,7 @@ impl Daemon {
         lock(&self.node).set_peers(peers, &others(new, &self.links))?;
         self.believed.retain(|index| new.nodes.iter().any(|node| node.index == *index));
         let others = new.nodes.iter().filter(|node| node.name != new.node);
+        self.runtime.set_members(new.members());
         self.next_hops.retarget(Targets {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: self.links.keys().copied().collect(),

@@ -11,28 +11,44 @@ use super::{
 };
 use crate::{
     api::{Request, Server},
-    cluster::{self, Backend, Lease, Unresumable, Watcher},
+    cluster::{self, Backend, Beacon, Lease, Unresumable},
     config::Config,
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, links::Whereabouts, object::Object},
     hold::{self, Bounds},
     metrics::{Instruments, Listener, Source},
     neighbours::{Interfaces, LinkChanges, NextHops, Targets, Upkeep},
-    node::{Incarnation, Node, Parts, Peer, Registry, StateFolder, answer, lock, release_all},
+    node::{Incarnation, Node, Parts, Peer, Registry, Sessions, StateFolder, answer, lock},
     preflight,
+    runtime::{PlaceError, Runtime, Settings, Stores, first_placement},
+    secrets,
     takeover::{self, Reason, Start},
 };
 use dataplane_ebpf::node::LinkRow;
-use ownership::{Epoch, NodeIndex, SessionId, lease::LeaseTimes, store::Identity};
+use ownership::{
+    Epoch, NodeIndex, SessionId,
+    store::{Identity, PlacementRow},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
+use tokio::runtime::Handle;
 
 impl Daemon {
     /// Loads the data plane or takes over that of an earlier daemon, opens the fence, attaches the
     /// program and listens. Needs root, and a tokio runtime on a thread in the node's network
     /// namespace.
     pub async fn start(config: Config, options: Options) -> Result<Self, StartError> {
+        Self::start_in(config, options, None).await
+    }
+
+    /// [`Daemon::start`] with stores that are open already, whatever the configuration names: for several nodes in
+    /// one process, which share one.
+    pub async fn start_in(
+        config: Config,
+        options: Options,
+        stores: Option<Stores>,
+    ) -> Result<Self, StartError> {
         if options.stay && !config.pins.enabled {
             return Err(StartError::StayWithoutPins);
         }
@@ -53,26 +69,37 @@ impl Daemon {
             Some(address) => Some(Listener::bind(address).await?),
             None => None,
         };
-        let backend = Backend::open(&config.store, this.index, state.seen()?).await?;
-        let backend = Arc::new(backend.timed_by(instruments.clone()));
-        let times = cluster::times(&config.fence);
-        let (start, resumed) = resume(&config, start, &backend, times).await?;
+        let stores = match stores {
+            Some(stores) => stores,
+            None => Stores::open(&config, state.seen()?, &instruments).await?,
+        };
+        let directory = &stores.directory;
+        let beacon = Arc::new(Beacon::new(cluster::times(&config.fence)));
+        let (start, resumed) = resume(&config, start, directory, &beacon).await?;
         let mut made = Made(None);
         if let Start::New { folder, over_another } = &start {
             made.0.clone_from(folder);
             if *over_another {
-                tracing::warn!("the sessions of the daemon before this one end with its epoch");
+                tracing::warn!(
+                    "the sessions of the daemon before this one are lost with its epoch"
+                );
             }
         }
         let Loaded { dataplane, sessions, held } = load_or_adopt(&config, load, &start)?;
+        let is_resumed = resumed.is_some();
         let mut lease = match resumed {
             Some(lease) => lease,
             // As late as can be: from here on the lease runs.
-            None => Lease::register(Arc::clone(&backend), this.index, &this.name, times).await?,
+            None => {
+                let beacon = Arc::clone(&beacon);
+                Lease::register(Arc::clone(directory), this.index, &this.name, beacon).await?
+            }
         };
         let identity = lease.identity();
         let epoch = identity.owner.epoch;
-        let (mut node, links) = build(&config, dataplane, &rows, identity, sessions)?;
+        stores.copy_fence(identity).await.map_err(StartError::Resume)?;
+        let placement = first_placement(&**directory, &config, identity).await?;
+        let (mut node, links) = build(&config, dataplane, &rows, identity, &placement, sessions)?;
         if options.log_packets {
             node.dataplane.follow_log()?;
         }
@@ -82,36 +109,41 @@ impl Daemon {
         for warning in &node.warnings {
             tracing::warn!("{warning}");
         }
-        let held = start_keeper(&mut node, &config, &held);
+        start_keeper(&mut node, &config, &held);
+        let name = node.name.clone();
+        let node = Arc::new(Mutex::new(node));
+        let settings = Settings::new(&config, stores.strategy());
+        let secrets = secrets::load_or_make(&config.state.path.join("secrets"))?;
+        let (of_runtime, of_beacon) = (Arc::clone(&node), Arc::clone(&beacon));
+        let runtime = Runtime::new(settings, stores, identity, of_runtime, of_beacon, secrets);
+        runtime.begin(&placement).await.map_err(StartError::Resume)?;
+        if is_resumed {
+            runtime.resume().await.map_err(StartError::Resume)?;
+        }
         lease.open().await?;
         state.keep_seen(lease.seen())?;
-        node.arm(lease.deadline());
+        lock(&node).arm(lease.deadline());
+        let state = Arc::new(state);
+        let keeper = lease.keep(Arc::clone(&node), Arc::clone(&state));
         let others = config.nodes.iter().filter(|node| node.name != config.node);
         let targets = Targets {
             nodes: others.map(|node| (node.index, node.address)).collect(),
             underlay: links.keys().copied().collect(),
         };
         let mut next_hops = NextHops::start(targets, Upkeep::Managed)?;
-        let mut believed = believe(&mut node, &links);
-        learn(&mut node, &links, &mut next_hops, &mut believed).await;
-        let name = node.name.clone();
-        let state = Arc::new(state);
+        let mut believed = believe(&mut lock(&node), &links);
+        learn(&node, &links, &mut next_hops, &mut believed).await;
+        runtime.settle_placement().await;
         let (reloader, reloads) = Reloader::new();
         let asked = reloader.clone();
-        match open(node, identity, &config, (&interfaces, &links), &state, &start, asked) {
-            Ok((node, server)) => {
+        let way = (&interfaces, &links);
+        match open(&node, &runtime, identity, &config, way, &state, &start, asked) {
+            Ok(server) => {
                 made.0 = None;
                 let is_adopted = matches!(start, Start::Adopt { .. });
                 let socket = config.api.socket.display();
                 tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
-                if held > 0 {
-                    let node = Arc::clone(&node);
-                    tokio::task::spawn_blocking(move || {
-                        release_all(&node, "an earlier daemon held them");
-                    });
-                }
-                let keeper = lease.keep(Arc::clone(&node), Arc::clone(&state));
-                let watcher = Watcher::start(backend, Arc::clone(&node), times);
+                let running = runtime.run();
                 let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
                 let source = Source {
                     node: Arc::clone(&node),
@@ -124,6 +156,8 @@ impl Daemon {
                     config,
                     options,
                     node,
+                    runtime,
+                    running: Some(running),
                     links,
                     next_hops,
                     new_links,
@@ -134,12 +168,12 @@ impl Daemon {
                     origin: None,
                     reloader,
                     reloads,
-                    _watcher: watcher,
                     _server: server,
                     state,
                 })
             }
             Err(error) => {
+                drop(keeper);
                 // What was recorded holds for whoever comes next, if its program is attached.
                 if is_left_attached(&config) {
                     made.0 = None;
@@ -158,13 +192,13 @@ impl Daemon {
 async fn resume(
     config: &Config,
     start: Start,
-    backend: &Arc<Backend>,
-    times: LeaseTimes,
+    directory: &Arc<Backend>,
+    beacon: &Arc<Beacon>,
 ) -> Result<(Start, Option<Lease>), StartError> {
     let Start::Adopt { incarnation, pinned, .. } = &start else {
         return Ok((start, None));
     };
-    match Lease::resume(Arc::clone(backend), *pinned, times).await? {
+    match Lease::resume(Arc::clone(directory), *pinned, Arc::clone(beacon)).await? {
         Ok(lease) => Ok((start, Some(lease))),
         // A store that is behind the record: whether the epoch is over, nobody knows.
         Err(Unresumable { epoch, .. })
@@ -182,61 +216,57 @@ async fn resume(
 }
 
 /// Attaches the program and listens; on an error the node is as it was before.
+#[expect(clippy::too_many_arguments, reason = "each is a part of what is opened, once")]
 fn open(
-    mut node: Node,
+    node: &Arc<Mutex<Node>>,
+    runtime: &Arc<Runtime>,
     identity: Identity,
     config: &Config,
     (interfaces, links): (&Interfaces, &Links),
     state: &StateFolder,
     start: &Start,
     reloader: Reloader,
-) -> Result<(Arc<Mutex<Node>>, Server), StartError> {
-    // A successor relies on the record as soon as anything is attached.
-    record(&node, identity, config, state)?;
-    if let Err(error) = attach(&mut node, config, interfaces) {
-        give_up(&mut node, start);
-        return Err(error);
+) -> Result<Server, StartError> {
+    {
+        let mut node = lock(node);
+        // A successor relies on the record as soon as anything is attached.
+        record(&node, identity, state)?;
+        if let Err(error) = attach(&mut node, config, interfaces) {
+            give_up(&mut node, start);
+            return Err(error);
+        }
+        retire_folders(config, node.dataplane.map_folder());
+        let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
+        if let Err(error) = node.dataplane.forget_links_but(&keep) {
+            tracing::warn!(%error, "links of before are not forgotten yet");
+        }
     }
-    retire_folders(config, node.dataplane.map_folder());
-    let keep: Vec<u8> = links.values().map(|(link, _)| *link).collect();
-    if let Err(error) = node.dataplane.forget_links_but(&keep) {
-        tracing::warn!(%error, "links of before are not forgotten yet");
-    }
-    let node = Arc::new(Mutex::new(node));
-    let handler = Arc::clone(&node);
+    let handler = Arc::clone(node);
+    let sessions = Sessions { runtime: Arc::clone(runtime), handle: Handle::current() };
     let server =
         Server::start(&config.api.socket, config.api.mode, move |request, fd| match request {
             Request::Reload => reloader.answer(),
-            request => answer(&handler, &request, fd.as_ref()),
+            request => answer(&handler, &sessions, &request, fd.as_ref()),
         });
-    match server {
-        Ok(server) => Ok((node, server)),
-        Err(error) => {
-            give_up(&mut lock(&node), start);
-            Err(error.into())
-        }
-    }
+    server.map_err(|error| {
+        give_up(&mut lock(node), start);
+        error.into()
+    })
 }
 
 /// Records this incarnation, if its tables are pinned.
-fn record(
-    node: &Node,
-    identity: Identity,
-    config: &Config,
-    state: &StateFolder,
-) -> Result<(), StartError> {
+fn record(node: &Node, identity: Identity, state: &StateFolder) -> Result<(), StartError> {
     let Some(folder) = node.dataplane.map_folder() else {
         return Ok(());
     };
     let maps = node.dataplane.map_ids()?;
-    let incarnation = Incarnation::new(identity, config.revision.get(), folder.path(), maps);
+    let incarnation = Incarnation::new(identity, folder.path(), maps);
     state.record(&incarnation.map_err(StartError::Boot)?)?;
     Ok(())
 }
 
-/// Starts the keeper of held packets; how many sessions an earlier daemon held. Without a keeper the
-/// node works, but holds nothing.
-fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) -> usize {
+/// Starts the keeper of held packets. Without a keeper the node works, but holds nothing.
+fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) {
     let options = hold::Options {
         bounds: Bounds::of(&config.hold),
         pace: config.hold.pace,
@@ -244,14 +274,13 @@ fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) ->
         services: config.services(),
     };
     match node.start_keeper(&options, held) {
-        Ok(0) => 0,
-        Ok(sessions) => {
+        Ok(()) if held.is_empty() => {}
+        Ok(()) => {
+            let sessions = held.len();
             tracing::warn!(
                 sessions,
-                "an earlier daemon held sessions: they are released here, with what is in the ring; \
-                 what it had taken out of the ring is lost"
+                "an earlier daemon held sessions: what it had taken out of the ring is lost"
             );
-            sessions
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
@@ -264,7 +293,6 @@ fn start_keeper(node: &mut Node, config: &Config, held: &BTreeSet<SessionId>) ->
             }
             tracing::warn!("{warning}");
             node.warnings.push(warning);
-            0
         }
     }
 }
@@ -286,6 +314,7 @@ fn build(
     mut dataplane: Dataplane,
     rows: &[LinkRow],
     identity: Identity,
+    placement: &PlacementRow,
     sessions: Registry,
 ) -> Result<(Node, Links), StartError> {
     let this = config.this_node();
@@ -309,14 +338,8 @@ fn build(
         cpus: config.sessions.cpus.clone(),
         sessions,
     };
-    let mut node = Node::new(parts, &config.placement()?);
-    let ended = node.end_moved();
-    if ended > 0 {
-        tracing::warn!(
-            ended,
-            "sessions have ended: the placement gives their slots to other nodes"
-        );
-    }
+    let placement = placement.placement().map_err(PlaceError::Corrupt)?;
+    let node = Node::new(parts, &placement);
     Ok((node, links))
 }
 

@@ -42,7 +42,7 @@ pub(super) fn load_or_adopt(
         Start::Adopt { incarnation, pinned, folder } => {
             let epoch = pinned.recorded.identity.owner.epoch;
             let mut dataplane = Dataplane::load_with(options, Maps::Adopted(folder))?;
-            takeover::check(&dataplane, config, incarnation)?;
+            takeover::check(&dataplane, config)?;
             let bits = bits_for(config.sessions.capacity);
             let recovered = recover(&dataplane.memory, bits, &config.services(), epoch);
             dataplane.sessions = recovered.table;

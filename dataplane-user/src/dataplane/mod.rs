@@ -136,6 +136,11 @@ impl Dataplane {
         self.sessions.register(&self.memory, key, entry, version, registered)
     }
 
+    /// Whether a key could be added; see [`SessionTable::check_room`].
+    pub fn check_room(&self, key: Key) -> Result<(), InsertError> {
+        self.sessions.check_room(&self.memory, key)
+    }
+
     /// Adds a key to the session table; see [`SessionTable::insert`].
     pub fn insert(&mut self, key: Key, entry: Entry, version: u64) -> Result<(), InsertError> {
         self.sessions.insert(&self.memory, key, entry, version)

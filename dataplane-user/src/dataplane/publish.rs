@@ -70,17 +70,6 @@ impl Dataplane {
         (0..count).filter_map(|index| Some(*self.memory.cpus.get(index)? as u32)).collect()
     }
 
-    /// Whether this placement is published.
-    pub fn has_placement(&self, placement: &Placement) -> bool {
-        let index = |node: Option<NodeIndex>| node.map_or(0, NodeIndex::get);
-        self.memory.slots.len() == placement.slots().len()
-            && placement.slots().iter().enumerate().all(|(slot, owners)| {
-                let word = self.memory.slots.get(slot).expect("a word for each slot");
-                let word = SlotWord::from_bits(word.load());
-                (word.owner(), word.previous()) == (index(owners.owner), index(owners.previous))
-            })
-    }
-
     /// Publishes a placement; each slot changes in one store, and keeps its revision if its owners
     /// stay.
     pub fn set_placement(&self, placement: &Placement) {

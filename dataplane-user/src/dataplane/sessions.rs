@@ -134,6 +134,22 @@ impl SessionTable {
         self.put(memory, key, entry, version, Some(registered))
     }
 
+    /// Whether a key could be added.
+    ///
+    /// # Errors
+    ///
+    /// If not.
+    pub fn check_room(&self, memory: &Memory, key: Key) -> Result<(), InsertError> {
+        if self.entries >= self.capacity() {
+            return Err(self.full());
+        }
+        let at = Location::of(key.hash, self.bits);
+        if is_taken(memory, &at) {
+            return Err(InsertError::Taken);
+        }
+        self.free_way(memory, &at).map(drop).ok_or_else(|| self.full())
+    }
+
     fn put(
         &mut self,
         memory: &Memory,

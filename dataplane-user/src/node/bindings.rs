@@ -32,20 +32,6 @@ pub(super) fn checked(client: SocketAddr, service: SocketAddr) -> Result<SocketA
 }
 
 impl Node {
-    /// Binds a session to a client.
-    pub fn bind(&mut self, session: &str, client: SocketAddr) -> Result<(), Refusal> {
-        self.check_fence()?;
-        let id = self.find_session(session)?;
-        let client = checked(client, self.services[self.sessions[&id].service].address)?;
-        self.set_client(id, Some(client))
-    }
-
-    /// Binds a session to nobody.
-    pub fn unbind(&mut self, session: &str) -> Result<(), Refusal> {
-        let id = self.find_session(session)?;
-        self.set_client(id, None)
-    }
-
     /// Binds a session of this node, and publishes it.
     pub(super) fn set_client(
         &mut self,
@@ -147,7 +133,7 @@ impl Node {
         self.key(service, &wire_ids[0]).expect("it was registered")
     }
 
-    fn keys(&self, id: SessionId) -> Vec<Key> {
+    pub(super) fn keys(&self, id: SessionId) -> Vec<Key> {
         let Session { service, ref wire_ids, .. } = self.sessions[&id];
         let key = |bytes: &Vec<u8>| self.key(service, bytes).expect("it was registered");
         wire_ids.iter().map(key).collect()

@@ -3,7 +3,7 @@
 use super::Node;
 use crate::{
     api::{NodeRow, Standing},
-    cluster::now,
+    cluster::{Known, now},
 };
 use ownership::{
     lease::{BootTime, LeaseTimes},
@@ -11,6 +11,11 @@ use ownership::{
 };
 
 impl Node {
+    /// What is known of the nodes by the store.
+    pub fn known(&mut self) -> &mut Known {
+        &mut self.known
+    }
+
     /// Takes note of what was read in the store by `told`, and tells the kernel in which epochs the
     /// other nodes are: what is forwarded to them names it, and they refuse another.
     pub fn hear(

@@ -1,18 +1,26 @@
 //! From requests to answers.
+//!
+//! What changes a session goes through the [runtime](crate::runtime), which commits it first.
 
 use super::{
     Node, Refusal,
     capture::start_capture,
     holds::{hold_sessions, release_sessions},
+    ids::{hex, parse_session, unhex},
     lock,
 };
-use crate::api::{Answer, Request, Response};
+use crate::{
+    api::{Answer, MoveResult, OpenedSession, Request, Response},
+    runtime::{Moved, Open, Runtime, Unchanged},
+};
+use ownership::model::Cause;
 use std::{
     os::fd::{AsFd, OwnedFd},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 /// How long the kernel may take to free what an earlier daemon left.
 const FREEING: Duration = Duration::from_millis(250);
@@ -22,7 +30,15 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// Answers a request. Waits for nothing while it holds the node's lock, which the renewal of the
 /// lease needs too.
-pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> Answer {
+pub fn answer(
+    node: &Mutex<Node>,
+    sessions: &Sessions,
+    request: &Request,
+    fd: Option<&OwnedFd>,
+) -> Answer {
+    if let Some(result) = sessions.change(request) {
+        return result.map_or_else(refused, Into::into);
+    }
     match request {
         Request::Hold { sessions, deadline_ms } => {
             let result = hold_sessions(node, sessions, *deadline_ms);
@@ -50,6 +66,95 @@ pub fn answer(node: &Mutex<Node>, request: &Request, fd: Option<&OwnedFd>) -> An
             }
             Err(refusal) => return refused(refusal),
         }
+    }
+}
+
+/// The sessions as requests change them: from threads that may wait.
+pub struct Sessions {
+    /// What commits.
+    pub runtime: Arc<Runtime>,
+    /// Where it runs.
+    pub handle: Handle,
+}
+
+impl Sessions {
+    /// Does what a request asks of a session; nothing if it asks for something else.
+    fn change(&self, request: &Request) -> Option<Result<Response, Refusal>> {
+        match request {
+            Request::Open { .. }
+            | Request::Bind { .. }
+            | Request::Unbind { .. }
+            | Request::Mint { .. }
+            | Request::AddWireId { .. }
+            | Request::RemoveWireId { .. }
+            | Request::HandOver { .. }
+            | Request::Drain { .. }
+            | Request::Undrain { .. }
+            | Request::DrainStatus
+            | Request::Session { .. }
+            | Request::Close { .. } => Some(self.handle.block_on(self.commit(request))),
+            _ => None,
+        }
+    }
+
+    async fn commit(&self, request: &Request) -> Result<Response, Refusal> {
+        let runtime = &self.runtime;
+        match request {
+            Request::Open { service, cpu, client } => {
+                let (service, cpu) = (service.clone(), Some(*cpu));
+                let open = Open { service, cpu, client: *client, context: Vec::new() };
+                let opened = runtime.open(open).await?;
+                return Ok(Response::Opened(OpenedSession {
+                    session: opened.session.to_string(),
+                    epoch: opened.epoch.get(),
+                    version: opened.version.get(),
+                }));
+            }
+            Request::Bind { session, client } => {
+                runtime.bind(parse_session(session)?, *client).await?;
+            }
+            Request::Unbind { session } => {
+                runtime.lose(parse_session(session)?, None).await?;
+            }
+            Request::Mint { session } => {
+                let bytes = runtime.mint(parse_session(session)?).await?;
+                return Ok(Response::WireId(hex(&bytes)));
+            }
+            Request::AddWireId { session, id, off_home } => {
+                let bytes = unhex(id).ok_or_else(|| Refusal::NotHex(id.clone()))?;
+                runtime.add_wire_id(parse_session(session)?, &bytes, *off_home).await?;
+            }
+            Request::RemoveWireId { session, id } => {
+                let bytes = unhex(id).ok_or_else(|| Refusal::NotHex(id.clone()))?;
+                runtime.remove_wire_id(parse_session(session)?, &bytes).await?;
+            }
+            Request::Close { session } => {
+                runtime.terminate(parse_session(session)?, Cause::Request).await?;
+            }
+            Request::HandOver { session, node } => {
+                let to = runtime.node_named(node)?;
+                let moved = runtime.hand_over_to(parse_session(session)?, to).await?;
+                return Ok(Response::Moved(match moved {
+                    Moved::Away { with_context: true } => MoveResult::HandedOver,
+                    Moved::Away { with_context: false } => MoveResult::HandedOverWithoutContext,
+                    Moved::Stays => MoveResult::Stays,
+                    Moved::Over => MoveResult::Over,
+                }));
+            }
+            Request::Drain { node, how } => runtime.drain(node, how.as_ref()).await?,
+            Request::Undrain { node } => runtime.undrain(node).await?,
+            Request::DrainStatus => {
+                let status = runtime.drain_status().await.map_err(Unchanged::from)?;
+                return Ok(Response::Draining(status.into()));
+            }
+            Request::Session { session } => {
+                let view = runtime.view(parse_session(session)?).await;
+                let view = view.map_err(Unchanged::from)?;
+                return Ok(Response::Session(view.as_ref().map(Into::into)));
+            }
+            _ => unreachable!("it changes no session"),
+        }
+        Ok(Response::Done)
     }
 }
 
@@ -82,26 +187,6 @@ impl Node {
                 self.add_socket(service, *control, *cpu, fd.map(AsFd::as_fd))?;
                 Response::Done
             }
-            Request::Open { service, cpu, client } => {
-                Response::Opened(self.open(service, *cpu, *client)?)
-            }
-            Request::Bind { session, client } => {
-                self.bind(session, *client)?;
-                Response::Done
-            }
-            Request::Unbind { session } => {
-                self.unbind(session)?;
-                Response::Done
-            }
-            Request::Mint { session } => Response::WireId(self.mint(session)?),
-            Request::AddWireId { session, id, off_home } => {
-                self.add_wire_id(session, id, *off_home)?;
-                Response::Done
-            }
-            Request::RemoveWireId { session, id } => {
-                self.remove_wire_id(session, id)?;
-                Response::Done
-            }
             Request::AddRow { service, id, node, version } => {
                 self.add_row(service, id, node, *version)?;
                 Response::Done
@@ -124,10 +209,18 @@ impl Node {
             | Request::Reload => {
                 unreachable!("they wait, so they are answered without the lock")
             }
-            Request::Close { session } => {
-                self.close(session)?;
-                Response::Done
-            }
+            Request::Open { .. }
+            | Request::Bind { .. }
+            | Request::Unbind { .. }
+            | Request::Mint { .. }
+            | Request::AddWireId { .. }
+            | Request::RemoveWireId { .. }
+            | Request::HandOver { .. }
+            | Request::Drain { .. }
+            | Request::Undrain { .. }
+            | Request::DrainStatus
+            | Request::Session { .. }
+            | Request::Close { .. } => unreachable!("the runtime commits them first"),
         };
         Ok(response.into())
     }

@@ -2,11 +2,14 @@
 //!
 //! Whoever waits here has not locked the node: only for moments in between.
 
-use super::{Node, Refusal, ids::parse_session, ids::unhex, lock};
+use super::{Entering, Node, Refusal, ids::parse_session, ids::unhex, lock};
 use crate::{
     api::{HOLD_AT_ONCE, HeldSessions},
     dataplane::Dataplane,
-    hold::{self, Counts, Hold, Keeper, Lend, Options, ReleaseError, Released, StartError},
+    hold::{
+        self, Coming, Counts, Hold, HoldError, Keeper, Lend, Options, ReleaseError, Released,
+        StartError,
+    },
 };
 use dataplane_ebpf::{
     table::{Entry, Place},
@@ -41,6 +44,8 @@ pub struct Holds {
     keeper: Result<Keeper, String>,
     /// Sessions that are held; `None` while they are being released.
     held: BTreeMap<SessionId, Option<Hold>>,
+    /// Sessions that stand still though nothing can keep their packets, which are lost.
+    stopped: BTreeSet<SessionId>,
     /// The daemon ends: nothing more is to be held, or captured.
     is_ending: bool,
 }
@@ -48,7 +53,7 @@ pub struct Holds {
 impl Default for Holds {
     fn default() -> Self {
         let keeper = Err("no keeper was started".to_owned());
-        Self { keeper, held: BTreeMap::new(), is_ending: false }
+        Self { keeper, held: BTreeMap::new(), stopped: BTreeSet::new(), is_ending: false }
     }
 }
 
@@ -82,8 +87,14 @@ impl Holds {
         }
     }
 
+    /// Whether somebody is releasing it.
+    pub(super) fn is_being_released(&self, id: SessionId) -> bool {
+        matches!(self.held.get(&id), Some(None))
+    }
+
     /// Discards what waits of a session that has ended.
     pub(super) fn end(&mut self, id: SessionId) {
+        self.stopped.remove(&id);
         // One that is being released is in its releaser's hands: what is left of it is refused at
         // the selector.
         if let Some(Some(_)) = self.held.get(&id)
@@ -105,47 +116,28 @@ impl Lend for Lender<'_> {
 
 impl Node {
     /// Starts the keeper, on a thread in the node's network namespace. Sessions that an earlier
-    /// daemon held are kept from now on. Those that are this node's are to be released by
-    /// [`release_all`], and their number is returned; others stay held until somebody who knows
-    /// whose they are releases them.
+    /// daemon held are kept from now on, until somebody who knows whose they are releases them.
     ///
     /// # Errors
-    /// When nothing can be held. What an earlier daemon held is delivered here then, but for what
-    /// waited and for what is not this node's.
+    /// When nothing can be held. Sessions that an earlier daemon held stand still then, and what waited of them
+    /// is lost.
     pub fn start_keeper(
         &mut self,
         options: &Options,
         held: &BTreeSet<SessionId>,
-    ) -> Result<usize, StartError> {
+    ) -> Result<(), StartError> {
         let held: Vec<_> =
             held.iter().copied().filter(|id| self.sessions.contains_key(id)).collect();
         let sessions: Vec<_> = held.iter().map(|&id| self.held_session(id)).collect();
         match Keeper::adopt(&mut self.dataplane, options, &sessions) {
             Ok((keeper, hold)) => {
                 self.holds.keeper = Ok(keeper);
-                let others = held.iter().filter(|&&id| !self.is_ours(id)).count();
-                if others > 0 {
-                    tracing::warn!(
-                        sessions = others,
-                        "an earlier daemon held sessions that were coming or going: they stay held \
-                         until they are released, here or to the node whose they are"
-                    );
-                }
                 self.holds.held = held.into_iter().zip(hold.split().map(Some)).collect();
-                Ok(sessions.len() - others)
+                Ok(())
             }
             Err(error) => {
                 self.holds.keeper = Err(super::refusal::chain(&error));
-                for key in sessions.iter().flat_map(|session| &session.keys) {
-                    if let Some((
-                        Entry { place: Place::Hold { cpu, ours: true }, epoch },
-                        version,
-                    )) = self.dataplane.get(*key)
-                    {
-                        let entry = Entry { place: Place::Local { cpu }, epoch };
-                        self.dataplane.update(*key, entry, version);
-                    }
-                }
+                self.holds.stopped.extend(held);
                 Err(error)
             }
         }
@@ -160,10 +152,9 @@ impl Node {
     }
 
     /// Holds those of the sessions that are not held yet; all of them in one.
-    fn hold(&mut self, sessions: &[String]) -> Result<Hold, Refusal> {
+    fn hold(&mut self, ids: &BTreeSet<SessionId>) -> Result<Hold, Refusal> {
         self.check_fence()?;
         self.holds.check_goes_on()?;
-        let ids = parse_all(sessions)?;
         if let Some(id) = ids.iter().find(|id| !self.sessions.contains_key(id)) {
             return Err(Refusal::NoSession(id.to_string()));
         }
@@ -180,6 +171,119 @@ impl Node {
         self.holds.held.extend(fresh.into_iter().zip(hold.split().map(Some)));
         let all = ids.iter().map(|id| self.holds.held[id].clone().expect("just looked"));
         Ok(Hold::join(all).expect("at least one session"))
+    }
+
+    /// Whether a session stands still.
+    pub fn is_held(&self, id: SessionId) -> bool {
+        self.holds.held.contains_key(&id) || self.holds.stopped.contains(&id)
+    }
+
+    /// Makes a session stand still at once: its packets are held, or are lost where nothing can hold them.
+    pub fn stop(&mut self, id: SessionId) {
+        if !self.sessions.contains_key(&id) || self.is_held(id) {
+            return;
+        }
+        let parts = [self.held_session(id)];
+        let room = self.holds.held.len() < MOST;
+        let kept = self.holds.keeper().ok().filter(|_| room).map(|keeper| {
+            // The fields are apart, which the borrow checker sees here only.
+            keeper.hold(&mut self.dataplane, &parts)
+        });
+        match kept {
+            Some(Ok(hold)) => {
+                self.holds.held.insert(id, Some(hold));
+            }
+            Some(Err(_)) | None => {
+                for key in &parts[0].keys {
+                    if let Some((Entry { place: Place::Local { cpu }, epoch }, version)) =
+                        self.dataplane.get(*key)
+                    {
+                        let place = Place::Hold { cpu, ours: true };
+                        self.dataplane.update(*key, Entry { place, epoch }, version);
+                    }
+                }
+                self.holds.stopped.insert(id);
+            }
+        }
+    }
+
+    /// From here on nobody knows whether a session that is held is this node's: the application here speaks
+    /// for it no longer, and a daemon that ends leaves it held.
+    pub fn doubt(&mut self, id: SessionId) {
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        for key in self.held_session(id).keys {
+            if let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
+                self.dataplane.get(key)
+            {
+                let place = Place::Hold { cpu, ours: false };
+                self.dataplane.update(key, Entry { place, epoch }, version);
+            }
+        }
+    }
+
+    /// A session that was only stopped goes on, here or elsewhere.
+    fn go_on(&mut self, id: SessionId, to: Option<(NodeIndex, u64)>) {
+        self.holds.stopped.remove(&id);
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        if let Some((to, version)) = to {
+            return self.redirect_session(id, to, version);
+        }
+        for key in self.held_session(id).keys {
+            if let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
+                self.dataplane.get(key)
+            {
+                self.dataplane.update(key, Entry { place: Place::Local { cpu }, epoch }, version);
+            }
+        }
+    }
+
+    /// Holds sessions that come here from another node, before they are this node's: see
+    /// [`Keeper::expect`]. Those that cannot be held are entered as they are, and stand still.
+    pub fn expect(&mut self, coming: &[Entering]) -> Vec<Result<(), Refusal>> {
+        coming.iter().map(|entering| self.expect_one(entering)).collect()
+    }
+
+    fn expect_one(&mut self, entering: &Entering) -> Result<(), Refusal> {
+        let id = entering.session;
+        if self.sessions.contains_key(&id) {
+            return Ok(());
+        }
+        let cpu = self.cpu_for(entering);
+        self.note(entering, cpu)?;
+        let coming = Coming { session: self.held_session(id), wire_ids: self.registered_of(id) };
+        let (epoch, version) = (self.fence.epoch().get(), entering.owned_since.get());
+        let kept = match &self.holds.keeper {
+            Ok(keeper) if self.holds.held.len() < MOST => {
+                keeper.expect(&mut self.dataplane, &[coming], epoch, version)
+            }
+            Ok(_) | Err(_) => Err(HoldError::AfXdp(0)),
+        };
+        match kept {
+            Ok(hold) => {
+                self.holds.held.insert(id, Some(hold));
+                if let Some(client) = entering.client
+                    && let Err(error) = self.set_client(id, Some(client))
+                {
+                    self.leave(id);
+                    return Err(error);
+                }
+                Ok(())
+            }
+            Err(HoldError::AfXdp(_)) => {
+                self.sessions.remove(&id);
+                self.enter(entering)?;
+                self.stop(id);
+                Ok(())
+            }
+            Err(error) => {
+                self.sessions.remove(&id);
+                Err(error.into())
+            }
+        }
     }
 
     /// All of these are held, and nobody is releasing them; so they are there.
@@ -294,7 +398,7 @@ pub(super) fn hold_sessions(
     if !(1..=LONGEST_MS).contains(&deadline_ms) {
         return Err(Refusal::Deadline { got: deadline_ms, most: LONGEST_MS });
     }
-    let hold = lock(node).hold(sessions)?;
+    let hold = lock(node).hold(&parse_all(sessions)?)?;
     let quiet = hold.quiet(Duration::from_millis(deadline_ms))?;
     if !hold.is_held() {
         return Err(Refusal::ReleasedMeanwhile);
@@ -324,6 +428,49 @@ pub(super) fn release_sessions(
     Ok(release(node, ids, hold, target)?.total())
 }
 
+/// Holds sessions of this node and waits until nothing of them is in flight.
+///
+/// # Errors
+///
+/// If they cannot be held, and then none of them is; or if it is not quiet by then: they are held.
+pub fn hold_until_quiet(
+    node: &Mutex<Node>,
+    sessions: &BTreeSet<SessionId>,
+    within: Duration,
+) -> Result<(), Refusal> {
+    let hold = lock(node).hold(sessions)?;
+    hold.quiet(within)?;
+    Ok(())
+}
+
+/// Releases those of the sessions that are held and that nobody is releasing, here or to another node at
+/// their version there; those that have only been stopped go on, too.
+pub fn release_held(
+    node: &Mutex<Node>,
+    sessions: &BTreeSet<SessionId>,
+    to: Option<(NodeIndex, u64)>,
+) -> Result<Counts, ReleaseError> {
+    let taken = {
+        let mut node = lock(node);
+        let ids = sessions.iter().copied();
+        let (stopped, held): (BTreeSet<_>, BTreeSet<_>) =
+            ids.partition(|id| node.holds.stopped.contains(id));
+        for id in stopped {
+            node.go_on(id, to);
+        }
+        let is_held = |id: &SessionId| matches!(node.holds.held.get(id), Some(Some(_)));
+        let held: BTreeSet<_> = held.into_iter().filter(is_held).collect();
+        (!held.is_empty()).then(|| {
+            let hold = node.take_held(&held);
+            (held, hold)
+        })
+    };
+    match taken {
+        Some((ids, hold)) => Ok(release(node, ids, hold, to)?.total()),
+        None => Ok(Counts::default()),
+    }
+}
+
 /// The sessions of a request, each once.
 fn parse_all(sessions: &[String]) -> Result<BTreeSet<SessionId>, Refusal> {
     if sessions.is_empty() || sessions.len() > HOLD_AT_ONCE {
@@ -349,7 +496,7 @@ fn release(
 
 /// Releases here whatever is held and this node's. Says in the log what became of it; `why` is the
 /// reason.
-pub fn release_all(node: &Mutex<Node>, why: &str) {
+fn release_all(node: &Mutex<Node>, why: &str) {
     let taken = {
         let mut node = lock(node);
         let ids = node.own_held();

@@ -35,8 +35,6 @@ pub struct Incarnation {
     /// Whether the epoch is known to be over: nobody may go on in it.
     #[serde(default)]
     pub is_over: bool,
-    /// The placement's revision.
-    pub revision: u32,
     /// The folder in which the maps are pinned.
     pub folder: PathBuf,
     /// The maps' ids, by name.
@@ -66,12 +64,7 @@ pub enum Recorded {
 
 impl Incarnation {
     /// A new one, of this boot.
-    pub fn new(
-        identity: Identity,
-        revision: u32,
-        folder: &Path,
-        maps: BTreeMap<String, u32>,
-    ) -> io::Result<Self> {
+    pub fn new(identity: Identity, folder: &Path, maps: BTreeMap<String, u32>) -> io::Result<Self> {
         let Identity { owner, incarnation } = identity;
         Ok(Self {
             schema: SCHEMA,
@@ -80,7 +73,6 @@ impl Incarnation {
             epoch: owner.epoch.get(),
             drawn: format!("{:032x}", incarnation.0),
             is_over: false,
-            revision,
             folder: folder.to_owned(),
             maps,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -158,7 +150,7 @@ mod tests {
 
     fn incarnation() -> Incarnation {
         let maps = [("LOCAL".to_owned(), 7)].into();
-        Incarnation::new(identity(), 5, Path::new("/pins"), maps).expect("a boot id")
+        Incarnation::new(identity(), Path::new("/pins"), maps).expect("a boot id")
     }
 
     fn identity() -> Identity {

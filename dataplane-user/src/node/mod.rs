@@ -9,6 +9,7 @@ mod handler;
 mod holds;
 mod ids;
 mod incarnation;
+mod owned;
 mod probe_packet;
 mod recovery;
 mod refusal;
@@ -18,16 +19,16 @@ mod report;
 mod state_folder;
 mod xsk;
 
-pub use handler::answer;
-pub use holds::{end_holds, release_all};
+pub use handler::{Sessions, answer};
+pub use holds::{end_holds, hold_until_quiet, release_held};
 pub use incarnation::{Incarnation, Recorded, boot_id};
+pub use owned::{Entering, FIRST_OWNED};
 pub use recovery::{Recovered, recover};
 pub use refusal::Refusal;
 pub use registry::{Registry, Session, WIRE_IDS};
 pub use state_folder::{StateError, StateFolder};
 
 use crate::{
-    api::OpenedSession,
     cluster::Known,
     config,
     dataplane::{
@@ -40,7 +41,7 @@ use crate::{
     },
     fences::EgressFences,
 };
-use bindings::{Clients, checked};
+use bindings::Clients;
 use capture::Capture;
 use dataplane_ebpf::{
     table::{Entry, Place},
@@ -49,11 +50,9 @@ use dataplane_ebpf::{
 };
 use events::EventLog;
 use holds::Holds;
-use ids::{draw, draw_for, hex, parse_session, unhex};
-use ownership::{NodeIndex, Placement, SessionId, StateVersion, lease::BootTime};
-use rand::Rng;
+use ids::{hex, parse_session, unhex};
+use ownership::{NodeIndex, Placement, SessionId, lease::BootTime};
 use std::{
-    collections::HashSet,
     net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
     sync::{Mutex, MutexGuard},
@@ -149,7 +148,7 @@ pub fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
 }
 
 impl Node {
-    /// A node that owns what the placement gives it. Publishes the placement and makes the
+    /// A node that owns nothing yet. Publishes the placement and makes the
     /// program decide; the fence stays shut until [`Node::arm`].
     pub fn new(parts: Parts, placement: &Placement) -> Self {
         let Parts { name, index, dataplane, fence, jiffies, peers, services, cpus, sessions } =
@@ -170,7 +169,7 @@ impl Node {
             sessions,
             clients: Clients::new(),
             revision: placement.revision().get(),
-            slots: placement.slots_of(index).collect(),
+            slots: Vec::new(),
             events: EventLog::new(jiffies),
             holds: Holds::default(),
             capture: None,
@@ -223,130 +222,6 @@ impl Node {
         Ok(self.dataplane.add_socket(index, control, cpu, address, socket)?)
     }
 
-    /// Opens a session: mints its id, gives it to a CPU, binds it to a client if there is one, and
-    /// publishes it.
-    pub fn open(
-        &mut self,
-        service: &str,
-        cpu: u32,
-        client: Option<SocketAddr>,
-    ) -> Result<OpenedSession, Refusal> {
-        let place = self.find_service(service)?;
-        self.check_cpu(cpu)?;
-        self.check_fence()?;
-        let address = self.services[place].address;
-        let client = client.map(|client| checked(client, address)).transpose()?;
-        if self.slots.is_empty() {
-            return Err(Refusal::NoSlots);
-        }
-        let version = StateVersion::BIRTH.next().expect("a first version");
-        let entry = self.local_entry(cpu);
-        let seed = self.services[place].seed();
-        let mut taken = InsertError::Taken;
-        for _ in 0..DRAWS {
-            let slot = self.slots[rand::rng().random_range(0..self.slots.len())];
-            let (bytes, key) = draw(slot, seed)?;
-            match self.register(place, &bytes, key, entry, version.get(), key.hash) {
-                Ok(()) => {
-                    let id = SessionId::new(bytes);
-                    let wire_ids = vec![bytes.to_vec()];
-                    let session =
-                        Session { service: place, cpu, slot, version, wire_ids, client: None };
-                    self.sessions.insert(id, session);
-                    if let Some(client) = client
-                        && let Err(error) = self.set_client(id, Some(client))
-                    {
-                        self.close(&id.to_string())?;
-                        return Err(error);
-                    }
-                    return Ok(OpenedSession {
-                        session: id.to_string(),
-                        epoch: self.fence.epoch().get(),
-                        version: version.get(),
-                    });
-                }
-                Err(InsertError::Taken) => taken = InsertError::Taken,
-                Err(full) => return Err(full.into()),
-            }
-        }
-        Err(taken.into())
-    }
-
-    /// Mints a wire id of the service's own length in the session's slot.
-    pub fn mint(&mut self, session: &str) -> Result<String, Refusal> {
-        self.check_fence()?;
-        let id = self.find_session(session)?;
-        self.holds.refuse(id)?;
-        let Session { service: place, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
-        if wire_ids.len() >= WIRE_IDS {
-            return Err(Refusal::TooManyIds(session.to_owned()));
-        }
-        let service = &self.services[place];
-        let (protocol, seed) = (service.protocol, service.seed());
-        let home = self.key(place, &id.bytes()).expect("it was registered").hash;
-        for _ in 0..DRAWS {
-            let (bytes, key) = draw_for(protocol, slot, seed)?;
-            let entry = self.local_entry(cpu);
-            match self.register(place, &bytes, key, entry, version.get(), home) {
-                Ok(()) => {
-                    let text = hex(&bytes);
-                    self.session_mut(id).wire_ids.push(bytes);
-                    self.publish_client(id, key);
-                    self.capture_key(id, key);
-                    return Ok(text);
-                }
-                Err(InsertError::Taken) => {}
-                Err(full) => return Err(full.into()),
-            }
-        }
-        Err(InsertError::Taken.into())
-    }
-
-    /// Adds a wire id that the session's peer chose.
-    pub fn add_wire_id(
-        &mut self,
-        session: &str,
-        wire_id: &str,
-        off_home: bool,
-    ) -> Result<(), Refusal> {
-        self.check_fence()?;
-        let id = self.find_session(session)?;
-        self.holds.refuse(id)?;
-        let Session { service, cpu, slot, version, ref wire_ids, .. } = self.sessions[&id];
-        if wire_ids.len() >= WIRE_IDS {
-            return Err(Refusal::TooManyIds(session.to_owned()));
-        }
-        let (bytes, key) = self.parse_wire_id(service, wire_id)?;
-        if key.slot != slot && !off_home {
-            let (id, slot, home) = (wire_id.to_owned(), key.slot, slot);
-            return Err(Refusal::ForeignSlot { id, slot, home });
-        }
-        let home = self.key(service, &id.bytes()).expect("it was registered").hash;
-        let entry = self.local_entry(cpu);
-        self.register(service, &bytes, key, entry, version.get(), home)?;
-        self.session_mut(id).wire_ids.push(bytes);
-        self.publish_client(id, key);
-        self.capture_key(id, key);
-        Ok(())
-    }
-
-    /// Removes a wire id; the SessionID itself stays.
-    pub fn remove_wire_id(&mut self, session: &str, wire_id: &str) -> Result<(), Refusal> {
-        let id = self.find_session(session)?;
-        self.holds.refuse(id)?;
-        let (bytes, key) = self.parse_wire_id(self.sessions[&id].service, wire_id)?;
-        let wire_ids = &mut self.session_mut(id).wire_ids;
-        let place = wire_ids.iter().skip(1).position(|known| *known == bytes);
-        let Some(place) = place else {
-            let (session, id) = (session.to_owned(), wire_id.to_owned());
-            return Err(Refusal::NoWireId { session, id });
-        };
-        wire_ids.remove(place + 1);
-        self.dataplane.remove(key);
-        self.forget_captured_key(id, key);
-        Ok(())
-    }
-
     /// Adds an off-home row.
     pub fn add_row(
         &mut self,
@@ -379,25 +254,6 @@ impl Node {
             }
             _ => Err(Refusal::NoRow(wire_id.to_owned())),
         }
-    }
-
-    /// Ends a session.
-    pub fn close(&mut self, session: &str) -> Result<(), Refusal> {
-        let id = self.find_session(session)?;
-        self.end(id);
-        Ok(())
-    }
-
-    /// Ends the sessions whose slot the placement gives to another node, and returns how many: other
-    /// nodes would send their packets there.
-    pub fn end_moved(&mut self) -> usize {
-        let own: HashSet<u16> = self.slots.iter().copied().collect();
-        let moved = self.sessions.iter().filter(|(_, session)| !own.contains(&session.slot));
-        let moved: Vec<_> = moved.map(|(id, _)| *id).collect();
-        for &id in &moved {
-            self.end(id);
-        }
-        moved.len()
     }
 
     /// The SessionID goes first: a successor of this daemon ends a session without one.

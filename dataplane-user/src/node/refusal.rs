@@ -8,6 +8,7 @@ use crate::{
         xsk::XskError,
     },
     hold::{HoldError, ReleaseError, Unquiet},
+    runtime::{Unadmitted, Unchanged},
 };
 use aya::maps::MapError;
 use std::net::SocketAddr;
@@ -232,6 +233,28 @@ pub enum Refusal {
     /// The release failed.
     #[error("{}; the sessions stay held until they are released", chain(.0))]
     Release(#[from] ReleaseError),
+    /// The session is as it was.
+    #[error(transparent)]
+    Unchanged(#[from] Unchanged),
+    /// Another session has that id.
+    #[error("another session has this wire id: {}", .0.as_deref().unwrap_or("nobody knows which"))]
+    TakenId(Option<String>),
+    /// What an application leaves for itself is too long.
+    #[error("a session's context has at most {most} bytes in this store, not {got}")]
+    ContextTooLong {
+        /// What was given.
+        got: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The node takes sessions as before.
+    #[error(transparent)]
+    Unadmitted(#[from] Unadmitted),
+    /// How another node is drained, it says itself.
+    #[error(
+        "how node {0:?} is drained can be said at that node only: ask its own daemon, or leave deadline and policy out"
+    )]
+    OtherNodesDrain(String),
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,

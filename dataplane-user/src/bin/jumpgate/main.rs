@@ -2,6 +2,7 @@
 
 mod capture;
 mod check;
+mod drain;
 mod events;
 mod explain;
 mod log;
@@ -141,6 +142,52 @@ enum Command {
         #[arg(long, value_name = "S")]
         seconds: Option<u64>,
     },
+    /// Lets a node take no more sessions, and gives its sessions to the others without losing a packet.
+    Drain {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The node's name.
+        node: String,
+        /// How long its sessions may take to leave, such as `5m`; only for the node of this daemon.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+        /// What becomes of sessions that have not left by then.
+        #[arg(long, value_enum, default_value_t = drain::Policy::Move)]
+        policy: drain::Policy,
+        /// Starts as many at once as it can, whatever that does to their packets' way.
+        #[arg(long)]
+        fast: bool,
+        /// Stays, and shows how far it is, until the node is safe to stop; only for the node of this daemon.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Lets a node take sessions again: it gets its share back.
+    Undrain {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The node's name.
+        node: String,
+    },
+    /// Moves one session of this node to another one, without losing a packet.
+    Handover {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The SessionID.
+        session: String,
+        /// The name of the node that is to own it.
+        #[arg(long, value_name = "NODE")]
+        to: String,
+    },
+    /// Shows a session as it stands, wherever it is.
+    Session {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The SessionID.
+        session: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Lists the sessions that this node owns.
     Sessions {
         #[command(flatten)]
@@ -199,6 +246,19 @@ fn execute(command: Command) -> Result<()> {
         Command::Capture { daemon, session, file, count, seconds } => {
             let limits = capture::Limits { count, time: seconds.map(Duration::from_secs) };
             capture::capture(&mut daemon.connect()?, &session, &file, limits)
+        }
+        Command::Drain { daemon, node, deadline, policy, fast, watch } => drain::drain(
+            &mut daemon.connect()?,
+            &node,
+            drain::Order { deadline, policy, fast },
+            watch,
+        ),
+        Command::Undrain { daemon, node } => drain::undrain(&mut daemon.connect()?, &node),
+        Command::Handover { daemon, session, to } => {
+            drain::hand_over(&mut daemon.connect()?, &session, &to)
+        }
+        Command::Session { daemon, session, json } => {
+            sessions::show(&mut daemon.connect()?, &session, json)
         }
         Command::Sessions { daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)

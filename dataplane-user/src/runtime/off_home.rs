@@ -1,0 +1,95 @@
+//! Ids whose owner is not their slot's: the rows of the directory, and what follows from them in the kernel.
+
+use super::Runtime;
+use ownership::{
+    SessionId,
+    store::{Directory, DirectoryWrite, Fault, OffHomeKey, OffHomeRow, Store},
+};
+use std::collections::HashMap;
+
+/// How many rows are read together.
+const PAGE: usize = 1000;
+
+impl Runtime {
+    /// Reads all off-home rows, and publishes what has changed.
+    pub(super) async fn follow_off_home(&self) -> Result<(), Fault> {
+        let (mut rows, mut after) = (HashMap::new(), None);
+        loop {
+            let page = self.stores.directory.off_home(0, u16::MAX, after, PAGE).await?;
+            after = page.last().map(|row| row.key.clone());
+            let is_last = page.len() < PAGE;
+            rows.extend(page.into_iter().map(|row| (row.key.clone(), row)));
+            if is_last {
+                break;
+            }
+        }
+        let before = std::mem::take(&mut self.books().placing.off_home);
+        let me = self.me().node;
+        for (key, row) in &rows {
+            if row.owner.node != me
+                && before.get(key) != Some(row)
+                && let Some((service, bytes)) = self.off_home_id(key)
+            {
+                self.node().redirect(service, bytes, row.owner.node, row.version.get());
+            }
+        }
+        for (key, row) in before.iter().filter(|(key, _)| !rows.contains_key(*key)) {
+            let Some((service, bytes)) = self.off_home_id(key) else { continue };
+            // It may be on its way home: then its packets go on to where it was until it is here.
+            if self.stores.directory.inbox_of(me, row.session).await?.is_none() {
+                self.node().forget_redirect(service, bytes);
+            }
+        }
+        self.books().placing.off_home = rows;
+        Ok(())
+    }
+
+    /// The service's place in the configuration, and the id in packets.
+    fn off_home_id<'k>(&self, key: &'k OffHomeKey) -> Option<(usize, &'k [u8])> {
+        let (service, bytes) = key.id.bytes().split_first_chunk::<8>()?;
+        Some((self.settings.place(u64::from_be_bytes(*service))?, bytes))
+    }
+
+    /// Sends packets with an id of this node's session, which lies in another node's slot, here.
+    ///
+    /// # Errors
+    ///
+    /// With the session that has it, if it is another one.
+    pub(super) async fn put_off_home(&self, row: OffHomeRow) -> Result<(), Option<SessionId>> {
+        let session = row.session;
+        let key = row.key.clone();
+        loop {
+            let outcome =
+                self.stores.directory.write(DirectoryWrite::off_home(row.clone(), self.by)).await;
+            if outcome.is_won() {
+                return Ok(());
+            }
+            let stands = self.read(|| self.off_home_row(&key)).await;
+            match stands {
+                Some(stands) if stands.session == session => return Ok(()),
+                Some(stands) => return Err(Some(stands.session)),
+                None => tokio::time::sleep(super::AGAIN).await,
+            }
+        }
+    }
+
+    async fn off_home_row(&self, key: &OffHomeKey) -> Result<Option<OffHomeRow>, Fault> {
+        let rows = self.stores.directory.off_home(key.slot, key.slot, None, PAGE).await?;
+        Ok(rows.into_iter().find(|row| row.key == *key))
+    }
+
+    /// Forgets the off-home rows of these ids of a session that is over.
+    pub(super) async fn forget_off_home(&self, session: SessionId, keys: Vec<OffHomeKey>) {
+        for key in keys {
+            let is_home = self.owner_of_slot(key.slot) == Some(self.me().node);
+            let is_known = self.books().placing.off_home.contains_key(&key);
+            if is_home && !is_known {
+                continue;
+            }
+            let row = self.read(|| self.off_home_row(&key)).await;
+            if let Some(row) = row.filter(|row| row.session == session) {
+                self.tidy(DirectoryWrite::at_home(&row, self.by)).await;
+            }
+        }
+    }
+}
