@@ -154,6 +154,9 @@ pub struct Service {
     /// Whether packets must come from the client that a session is bound to: `enforce` or `ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<&'static str>,
+    /// What becomes of the sessions of a lost node: `deny`, `terminate` or `take_over`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_loss: Option<&'static str>,
     /// What happens to packets of no known session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<&'static str>,
@@ -192,6 +195,7 @@ impl Service {
             id_length: None,
             id_offset: None,
             binding: None,
+            on_loss: None,
             unknown: None,
             new_rate: None,
             new_burst: None,

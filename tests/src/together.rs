@@ -14,7 +14,8 @@ use dataplane_user::config::Config as Loaded;
 use dataplane_user::daemon::{Daemon, Options as DaemonOptions};
 use dataplane_user::runtime::Stores;
 use ownership::NodeIndex;
-use ownership::store::{Position, Seen};
+use ownership::audit::Verifier;
+use ownership::store::{Directory, Position, Seen, Sessions, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::Config;
@@ -22,6 +23,9 @@ use crate::probe;
 use crate::topology::{Cluster, Node};
 
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many rows are read together.
+const PAGE: usize = 1000;
 
 /// Daemons of one store.
 #[derive(Debug)]
@@ -163,6 +167,48 @@ impl Together {
         let place = self.nodes.iter().position(|node| node.name == name);
         let mut node = self.nodes.remove(place.with_context(|| format!("node {name} runs"))?);
         node.stop()
+    }
+
+    /// Stops all daemons, and demands that the audit log has exactly one event for each version of everything that
+    /// the store keeps, each of them what the model makes of the one before.
+    pub fn verify(&mut self) -> Result<()> {
+        for mut node in self.nodes.drain(..) {
+            node.stop()?;
+        }
+        let backend = Arc::clone(self.backend());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut verifier = Verifier::default();
+            let mut after = None;
+            loop {
+                let rows = backend.audit(after, PAGE).await?;
+                for row in &rows {
+                    verifier.row(row)?;
+                }
+                after = rows.last().map(|row| row.key);
+                if rows.len() < PAGE {
+                    break;
+                }
+            }
+            verifier.whole()?;
+            let (mut sessions, mut after) = (Vec::new(), None);
+            loop {
+                let page = backend.sessions(after, PAGE).await?;
+                after = page.last().map(|stored| stored.record.id());
+                let is_last = page.len() < PAGE;
+                sessions.extend(page);
+                if is_last {
+                    break;
+                }
+            }
+            ensure!(!sessions.is_empty(), "there were sessions");
+            verifier.sessions_after(sessions)?;
+            for fence in backend.fences().await? {
+                verifier.node_after(&fence)?;
+            }
+            let placement = backend.placement().await?.context("there is a placement")?;
+            Ok(verifier.placement_after(&placement)?)
+        })
     }
 
     /// Stops all daemons, and closes the store.

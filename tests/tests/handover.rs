@@ -130,7 +130,7 @@ fn sessions_are_handed_over_under_load_and_back() -> Result<()> {
     // FREEZE, HANDOFF and RESUME, twice.
     ensure!(after.version == before.version + 6, "{before:?} {after:?}");
     ensure!(after.owner == before.owner && after.state == before.state, "{before:?} {after:?}");
-    Ok(())
+    scene.nodes.verify()
 }
 
 #[test]
@@ -168,5 +168,6 @@ fn a_node_is_drained_under_load_and_takes_its_share_again() -> Result<()> {
         ensure!(std::time::Instant::now() < end, "{status:?} {drain:?}");
     }
     scene.traffic(10)?;
-    scene.check()
+    scene.check()?;
+    scene.nodes.verify()
 }

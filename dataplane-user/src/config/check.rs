@@ -1,13 +1,15 @@
 //! What must hold between the values of a file.
 
 use super::{
-    Config, INTERFACES_MAX, SERVICES_MAX,
+    Config, EtcdStore, INTERFACES_MAX, SERVICES_MAX,
     document::Document,
     hint::{alternatives, did_you_mean},
     schema::TOP,
+    store::Store,
 };
 use crate::dataplane::services;
 use dataplane_ebpf::service::ENCAP_PORT;
+use ownership::takeover::OnLoss;
 use std::{
     collections::HashMap,
     fmt::Display,
@@ -25,6 +27,7 @@ pub(super) fn check(config: &Config, document: &Document<'_>) {
     interfaces(config, document);
     fence(config, document);
     services(config, document);
+    on_loss(config, document);
     socket(config, document);
     // Takes a search, and says less than the checks before.
     if !document.has_problems() {
@@ -166,6 +169,19 @@ fn services(config: &Config, document: &Document<'_>) {
                 node.name
             );
             report("address", message);
+        }
+    }
+}
+
+/// Sessions that only their node keeps cannot be taken over from it.
+fn on_loss(config: &Config, document: &Document<'_>) {
+    let Store::Etcd(EtcdStore { own_sessions: Some(_), .. }) = &config.store else { return };
+    for (index, service) in config.services.iter().enumerate() {
+        if service.on_loss == OnLoss::TakeOver {
+            let message = "`on_loss` is \"take_over\", but each node keeps its own sessions: set `sessions = \
+                           \"shared\"` in [store], or choose \"deny\" or \"terminate\""
+                .to_owned();
+            document.report(document.place("services", index, "on_loss"), message);
         }
     }
 }

@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod hint;
 mod limits;
+mod policy;
 mod protocol;
 mod schema;
 mod sections;
@@ -25,7 +26,7 @@ pub use store::{EtcdStore, Store, Tls};
 
 use crate::dataplane::{attach::Mode, services};
 use document::Document;
-use ownership::{NodeIndex, placement::Member};
+use ownership::{NodeIndex, drain::LeftOver, model::Policy, placement::Member, takeover::OnLoss};
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -66,6 +67,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `[hold]`
     pub hold: Hold,
+    /// `[drain]`
+    pub drain: Drain,
     /// `[api]`
     pub api: Api,
     /// `[metrics]`
@@ -216,6 +219,46 @@ pub struct Service {
     /// `binding`: `"ignore"` or `"enforce"`; default `"ignore"`. Whether a session's packets are
     /// refused unless they come from the client that the application has bound it to.
     pub enforces_binding: bool,
+    /// `session_ttl`: 1 s or more; default `"24h"`: how long a session lives in all. `transport_loss_ttl`: 1 s or
+    /// more; default `"5m"`: how long one without a transport lives. `recovery_window`: up to that, which is the
+    /// default: how long after the loss of its transport a session may be reattached.
+    pub policy: Policy,
+    /// `on_loss`: what becomes of the sessions of a node that is lost: `"deny"` (they wait for it), `"terminate"` or
+    /// `"take_over"` (by the others, if sessions are kept in a store that all share); default `"deny"`.
+    pub on_loss: OnLoss,
+}
+
+/// `[drain]`: how sessions are moved when a node is drained or another one takes its share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// `deadline`: 1 s to 24 h; default `"10m"`. How long sessions may take to leave.
+    pub deadline: Duration,
+    /// `left_over`: `"move"` (without waiting for their application) or `"terminate"`; default `"move"`. What becomes
+    /// of those that take longer.
+    pub left_over: LeftOver,
+    /// `at_once`: 1 to 16,384; default 256. How many are under way at once.
+    pub at_once: usize,
+    /// `per_second`: 1 to 1,000,000; default 10,000. How many are started in a second.
+    pub per_second: u32,
+    /// `quiet`: 1 ms to 60 s; default `"1s"`. How long what is in flight of a session may take to be read by its
+    /// application, before its move is given up for now.
+    pub quiet: Duration,
+    /// `application`: 1 ms to 60 s; default `"1s"`. How long an application may take to give a session's last
+    /// context, or to get ready for it.
+    pub application: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(600),
+            left_over: LeftOver::Move,
+            at_once: 256,
+            per_second: 10_000,
+            quiet: Duration::from_secs(1),
+            application: Duration::from_secs(1),
+        }
+    }
 }
 
 /// `[hold]`: packets of sessions that are on their way to another node or from it. Sizes are strings

@@ -9,7 +9,7 @@ use super::{
     },
     cpus,
     document::{Document, Section},
-    limits,
+    limits, policy,
     protocol::protocol,
     store,
 };
@@ -43,6 +43,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let sessions = sessions(&document.section("sessions"));
     let services = all(document.list("services"), service);
     let hold = hold(&document.section("hold"));
+    let drain = policy::drain(&document.section("drain"));
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
     let metrics = document.section("metrics").optional("listen", socket_address);
     let log = log(&document.section("log"));
@@ -61,6 +62,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         sessions: sessions?,
         services: services?,
         hold: hold?,
+        drain: drain?,
         api: api?,
         metrics: Metrics { listen: metrics? },
         log: log?,
@@ -148,6 +150,8 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let delivery = section.or("deliver", Delivery::Socket, choice(&choices));
     let bindings = [("ignore", false), ("enforce", true)];
     let enforces_binding = section.or("binding", false, choice(&bindings));
+    let policy = policy::read(section);
+    let (policy, on_loss) = policy?;
     Some(Service {
         name: name?,
         address: SocketAddr::new(address?, port?),
@@ -156,6 +160,8 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         limits: limits?,
         delivery: delivery?,
         enforces_binding: enforces_binding?,
+        policy,
+        on_loss,
     })
 }
 

@@ -98,7 +98,8 @@ impl StateFolder {
     pub(crate) fn replace(&self, what: &str, text: &str) -> Result<(), StateError> {
         let path = self.file(what);
         let write = || {
-            let new = path.with_extension("new");
+            // Several files are written at a time.
+            let new = self.file(&format!("{what}.new"));
             let mut file = File::create(&new)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;

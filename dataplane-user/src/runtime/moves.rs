@@ -3,7 +3,6 @@
 use super::{AGAIN, Carried, Notice, Runtime, Turn, change::Unchanged};
 use ownership::{
     NodeIndex, SessionId,
-    baggage::Baggage,
     model::{Cause, Hold, Input},
     pending::{Due, NotDone},
     store::{Admission, BadWrite, DirectoryWrite, Outcome, SessionWrite, Store, TransferWrite},

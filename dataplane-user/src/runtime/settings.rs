@@ -3,7 +3,6 @@
 use super::DrainOrder;
 use crate::config::{Config, Service};
 use ownership::{
-    drain::LeftOver,
     model::Policy,
     placement::Member,
     takeover::{LossPolicy, OnLoss, Strategy},
@@ -51,8 +50,8 @@ impl Settings {
             let settings = ServiceSettings {
                 place,
                 name: service.name.clone(),
-                policy: Policy::default(),
-                on_loss: OnLoss::default(),
+                policy: service.policy,
+                on_loss: service.on_loss,
             };
             (service_number(&service.name), settings)
         };
@@ -60,13 +59,13 @@ impl Settings {
             strategy,
             services: config.services.iter().enumerate().map(settings).collect(),
             members: RwLock::new(config.members()),
-            application: Duration::from_secs(1),
-            quiet: Duration::from_secs(1),
+            application: config.drain.application,
+            quiet: config.drain.quiet,
             drain: DrainOrder {
-                within: Duration::from_secs(600),
-                left_over: LeftOver::Move,
-                at_once: 256,
-                per_second: 10_000,
+                within: config.drain.deadline,
+                left_over: config.drain.left_over,
+                at_once: config.drain.at_once,
+                per_second: config.drain.per_second,
             },
         }
     }
