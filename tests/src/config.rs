@@ -154,6 +154,9 @@ pub struct Service {
     /// Whether packets must come from the client that a session is bound to: `enforce` or `ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binding: Option<&'static str>,
+    /// How long two changes of a session's transport must be apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch_cooldown: Option<&'static str>,
     /// What becomes of the sessions of a lost node: `deny`, `terminate` or `take_over`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<&'static str>,
@@ -195,6 +198,7 @@ impl Service {
             id_length: None,
             id_offset: None,
             binding: None,
+            switch_cooldown: None,
             on_loss: None,
             unknown: None,
             new_rate: None,

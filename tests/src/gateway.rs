@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use dataplane_ebpf::marker::Token;
-use dataplane_user::api::{Client, ClientError, OpenedSession};
+use dataplane_user::api::{Client, ClientError};
 
 use crate::echo::{Opened, Place, SessionId, Sessions, pin_to, serve, shared_socket};
 use crate::netns::Namespace;
@@ -98,16 +98,20 @@ struct Granted {
     service: String,
     cpu: u16,
     deaf: Arc<AtomicBool>,
-    owners: HashMap<SessionId, (u32, u64)>,
+    /// Their owners' epochs and their versions, and whether that is known to be so still.
+    owners: HashMap<SessionId, ((u32, u64), bool)>,
 }
 
 impl Granted {
-    /// Opens a session, with the next daemon if there is another one by now.
-    fn ask(&mut self) -> Result<OpenedSession, ClientError> {
-        match self.client.open(&self.service, self.cpu.into()) {
+    /// Asks the daemon, or the next one if there is another by now.
+    fn ask<T>(
+        &mut self,
+        what: impl Fn(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        match what(&mut self.client) {
             Err(ClientError::HungUp | ClientError::Io(_)) => {
                 self.client = Client::connect(&self.daemon)?;
-                self.client.open(&self.service, self.cpu.into())
+                what(&mut self.client)
             }
             result => result,
         }
@@ -117,23 +121,30 @@ impl Granted {
 impl Sessions for Granted {
     fn open(&mut self, _random: &SessionId, _client: SocketAddr) -> Option<Opened> {
         // A refusal leaves the client without an answer; it asks again.
-        let opened = self.ask().ok()?;
+        let (service, cpu) = (self.service.clone(), self.cpu.into());
+        let opened = self.ask(|client| client.open(&service, cpu)).ok()?;
         let session: ownership::SessionId = opened.session.parse().ok()?;
         let (session, owner) = (session.bytes(), (opened.epoch, opened.version));
-        self.owners.insert(session, owner);
+        self.owners.insert(session, (owner, true));
         Some(Opened { session, owner })
     }
 
     fn owner(&mut self, session: &SessionId) -> Option<(u32, u64)> {
-        if let Some(owner) = self.owners.get(session) {
-            return Some(*owner);
+        let known = self.owners.get(session).copied();
+        if let Some((owner, true)) = known {
+            return Some(owner);
         }
-        // It came from another node, or was here before.
+        // It came from another node, or may have been away.
         let id = ownership::SessionId::new(*session).to_string();
-        let state = self.client.session(&id).ok()??;
-        let owner = (state.owner.1, state.version);
-        self.owners.insert(*session, owner);
-        Some(owner)
+        match self.ask(|client| client.session(&id)) {
+            Ok(state) => {
+                let owner = state.map(|state| (state.owner.1, state.version))?;
+                self.owners.insert(*session, (owner, true));
+                Some(owner)
+            }
+            // No daemon is there, so nothing has changed.
+            Err(_) => known.map(|(owner, _)| owner),
+        }
     }
 
     fn marker(&mut self, token: Token) {
@@ -141,7 +152,9 @@ impl Sessions for Granted {
             return;
         }
         // Some sessions are about to leave, and may come back with another owner.
-        self.owners.clear();
+        for (_, is_current) in self.owners.values_mut() {
+            *is_current = false;
+        }
         // A marker that is not acknowledged comes again.
         if let Err(ClientError::HungUp | ClientError::Io(_)) = self.client.acknowledge(token)
             && let Ok(client) = Client::connect(&self.daemon)

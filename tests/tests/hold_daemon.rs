@@ -228,7 +228,6 @@ fn killed(taken: usize) -> Result<()> {
     scene.is_whole_but(lost)?;
     let log = scene.fleet.daemons[A].log();
     ensure!(log.contains("an earlier daemon held sessions"), "it does not say so");
-    ensure!(log.contains("held sessions released"), "it does not say what became of them");
     let totals = scene.totals()?;
     ensure!(totals.sessions == 0 && totals.unclaimed == 0 && totals.counts.here > 0, "{totals:?}");
     // They can be held again.
@@ -250,8 +249,8 @@ fn no_more_is_lost_with_a_daemon_that_was_killed_than_it_had_taken_out_of_the_ri
     killed(5)
 }
 
-/// Makes one of the sessions that are held on a node one that is not its own: as it is while it comes,
-/// or when its release to another node has begun.
+/// Makes one of the sessions that are held on a node one of which the tables do not know whose it is: as it is while
+/// it comes, or while its move is not decided.
 fn disown_one(node: &Node) -> Result<()> {
     node.mounts().run(node.namespace(), || {
         let mut folders = std::fs::read_dir("/sys/fs/bpf/jumpgate/a/maps")?;
@@ -276,23 +275,15 @@ fn disown_one(node: &Node) -> Result<()> {
 }
 
 #[test]
-fn a_successor_does_not_release_here_what_may_be_another_nodes() -> Result<()> {
+fn a_successor_releases_what_is_its_own_by_the_store() -> Result<()> {
     require_root!();
     let mut scene = Scene::new(&[])?;
     scene.api()?.hold(&scene.ids, PATIENCE)?;
     scene.fleet.daemons[A].kill()?;
     disown_one(&scene.cluster.nodes()[A])?;
     scene.succeed()?;
-    ensure!(probe::until(PATIENCE, || scene.totals().is_ok_and(|totals| totals.sessions == 1)));
+    ensure!(probe::until(PATIENCE, || scene.totals().is_ok_and(|totals| totals.sessions == 0)));
     scene.send(10)?;
-    scene.is_whole_but(10)?;
-    let log = scene.fleet.daemons[A].log();
-    ensure!(log.contains("that were coming or going"), "it does not say so");
-    ensure!(scene.totals()?.waiting == 10, "{:?}", scene.totals()?);
-    // Whoever knows whose it is says so.
-    let mut api = scene.api()?;
-    let release = |id: &String| api.release(std::slice::from_ref(id), None).is_ok();
-    ensure!(scene.ids.iter().map(release).filter(|is_released| *is_released).count() == 1);
     scene.is_whole_but(0)
 }
 

@@ -159,7 +159,7 @@ impl Scene {
         self.daemon = Daemon::start(&self.network, node, &self.config)?;
         let status = self.status()?;
         ensure!(status.epoch == 2 && status.sessions == 0, "{status:?}");
-        ensure!(self.daemon.log().contains("sessions of the daemon before this one end"));
+        ensure!(self.daemon.log().contains("sessions of the daemon before this one are lost"));
         self.inbox.hand_over(self.daemon.socket(), "game", false)?;
         self.session = Api::connect(self.daemon.socket())?.open("game", 0)?.session;
         self.deliver()

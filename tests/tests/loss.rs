@@ -183,5 +183,7 @@ fn sessions_of_a_lost_node_end() -> Result<()> {
         ensure!(Instant::now() < end, "{left} of {}", ids.len());
         std::thread::sleep(Duration::from_millis(20));
     }
+    scene.nodes.thaw("a")?;
+    ensure!(scene.nodes.ended("a")?.is_err(), "it says that it may act no longer");
     scene.nodes.verify()
 }

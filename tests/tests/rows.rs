@@ -22,6 +22,9 @@ const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
 
+/// The version at which a node owns a session that was made there, as other nodes are to know it.
+const OWNED: u64 = dataplane_user::node::FIRST_OWNED.get();
+
 struct Scene {
     cluster: Cluster,
     fleet: Fleet,
@@ -133,7 +136,7 @@ fn a_row_at_the_slots_owner_leads_to_a_session_elsewhere() -> Result<()> {
     scene.refused(A, &bytes, A, "no-session")?;
     scene.refused(C, &bytes, A, "no-session")?;
 
-    scene.add_row(&id, "b", opened.version)?;
+    scene.add_row(&id, "b", OWNED)?;
     for entry in [A, B, C] {
         scene.arrives(entry, &bytes, 1)?;
     }
@@ -144,12 +147,12 @@ fn a_row_at_the_slots_owner_leads_to_a_session_elsewhere() -> Result<()> {
 
     // A row of another version is stale knowledge: the owner refuses what it leads there.
     scene.remove_row(&id)?;
-    scene.add_row(&id, "b", opened.version + 1)?;
+    scene.add_row(&id, "b", OWNED + 1)?;
     scene.refused(C, &bytes, B, "shim-version-new")?;
 
     // A row that leads to a node that does not know the session does not make a loop.
     scene.remove_row(&id)?;
-    scene.add_row(&id, "c", opened.version)?;
+    scene.add_row(&id, "c", OWNED)?;
     scene.refused(A, &bytes, C, "not-newer")?;
 
     scene.remove_row(&id)?;

@@ -222,6 +222,10 @@ pub struct Service {
     /// `session_ttl`: 1 s or more; default `"24h"`: how long a session lives in all. `transport_loss_ttl`: 1 s or
     /// more; default `"5m"`: how long one without a transport lives. `recovery_window`: up to that, which is the
     /// default: how long after the loss of its transport a session may be reattached.
+    ///
+    /// `switch_burst`: 1 to 10,000; default 20: how many changes of transport may come at once. `switch_interval`:
+    /// 1 ms to 1 h; default `"6s"`: in which time one more is granted. `switch_cooldown`: up to 1 h; default
+    /// `"500ms"`: how long two must be apart.
     pub policy: Policy,
     /// `on_loss`: what becomes of the sessions of a node that is lost: `"deny"` (they wait for it), `"terminate"` or
     /// `"take_over"` (by the others, if sessions are kept in a store that all share); default `"deny"`.

@@ -11,6 +11,12 @@ use std::{ops::RangeInclusive, time::Duration};
 /// How long a session may live, or wait for its client.
 const TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 
+/// In which time one more change of transport may be granted.
+const SWITCH: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+
+/// How long two changes of transport may have to be apart.
+const COOLDOWN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
 /// How long a drain may take.
 const DEADLINE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
@@ -24,6 +30,9 @@ pub(super) fn read(section: &Section<'_, '_>) -> Option<(Policy, OnLoss)> {
     let loss_ttl = section.or("transport_loss_ttl", default.transport_loss_ttl, duration(TTL));
     let (session_ttl, loss_ttl) = (session_ttl?, loss_ttl?);
     let window = section.or("recovery_window", loss_ttl, duration(TTL));
+    let burst = section.or("switch_burst", default.switch_burst, integer(1..=10_000));
+    let interval = section.or("switch_interval", default.switch_interval, duration(SWITCH));
+    let cooldown = section.or("switch_cooldown", default.switch_cooldown, duration(COOLDOWN));
     let on_loss =
         [("deny", OnLoss::Deny), ("terminate", OnLoss::Terminate), ("take_over", OnLoss::TakeOver)];
     let on_loss = section.or("on_loss", OnLoss::Deny, choice(&on_loss));
@@ -36,8 +45,15 @@ pub(super) fn read(section: &Section<'_, '_>) -> Option<(Policy, OnLoss)> {
         );
         return None;
     }
-    let policy =
-        Policy { session_ttl, transport_loss_ttl: loss_ttl, recovery_window: window, ..default };
+    let policy = Policy {
+        session_ttl,
+        transport_loss_ttl: loss_ttl,
+        recovery_window: window,
+        switch_burst: burst?,
+        switch_interval: interval?,
+        switch_cooldown: cooldown?,
+        ..default
+    };
     Some((policy, on_loss?))
 }
 
