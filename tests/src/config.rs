@@ -262,6 +262,9 @@ pub struct Store {
     pub kind: &'static str,
     /// Its members.
     pub members: Vec<String>,
+    /// Where sessions are kept: `own` or `shared`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<&'static str>,
 }
 
 impl Config {

@@ -70,7 +70,7 @@ fn config(network: &Cluster, node: &Node, etcd: &cluster::Cluster, service: &Ser
         renew: Duration::from_millis(200),
         margin: Duration::from_millis(50),
     });
-    config.store = Some(Store { kind: "etcd", members: etcd.urls() });
+    config.store = Some(Store { kind: "etcd", members: etcd.urls(), sessions: None });
     config.metrics = Some(Metrics { listen: METRICS });
     config
 }

@@ -39,7 +39,8 @@ impl Site {
     fn new(family: Family) -> Result<Self> {
         let cluster = Cluster::builder().nodes(2).build()?;
         let vip = cluster.vip(family);
-        let enforced = |service| Service { binding: Some("enforce"), ..service };
+        let enforced =
+            |service| Service { binding: Some("enforce"), switch_cooldown: Some("0s"), ..service };
         let native = enforced(Service::native("native", vip, 7000));
         let native = Service { control_port: Some(7001), ..native };
         let quic = enforced(Service { protocol: "quic", ..Service::native("quic", vip, 7002) });

@@ -178,6 +178,11 @@ impl Node {
         self.holds.held.contains_key(&id) || self.holds.stopped.contains(&id)
     }
 
+    /// The sessions that stand still.
+    pub fn held_ids(&self) -> Vec<SessionId> {
+        self.holds.held.keys().chain(&self.holds.stopped).copied().collect()
+    }
+
     /// Makes a session stand still at once: its packets are held, or are lost where nothing can hold them.
     pub fn stop(&mut self, id: SessionId) {
         if !self.sessions.contains_key(&id) || self.is_held(id) {

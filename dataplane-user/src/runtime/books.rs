@@ -35,6 +35,8 @@ pub(super) struct Books {
     due: BTreeSet<(Time, SessionId)>,
     /// What some of them carry besides.
     baggage: HashMap<SessionId, Arc<BaggageRow>>,
+    /// Those of them that stand still because somebody here has stopped them, until they are let go.
+    pub stopped: HashSet<SessionId>,
     /// Sessions that a task is about, whether this node owns them or not.
     at_work: HashSet<SessionId>,
     pub placing: Placing,

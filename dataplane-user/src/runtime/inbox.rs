@@ -73,7 +73,7 @@ impl Runtime {
             self.own(&stands, Knowledge::Read);
             let Some(turn) = self.turn(session) else { return };
             self.grant(&stands, &baggage).await;
-            self.holding.release(session, None);
+            self.let_go(session, None);
             if !baggage.is_empty() {
                 let packed = self.pack(session, |_| Ok(baggage.clone())).await;
                 if let Err(why) = packed {
@@ -191,7 +191,7 @@ impl Runtime {
     pub(super) async fn finish_arrival(self: &Arc<Self>, turn: &Turn) {
         let session = turn.session;
         match self.change(turn, Input::Resume).await {
-            Ok(_) => self.holding.release(session, None),
+            Ok(_) => self.let_go(session, None),
             Err(why) => tracing::error!(%session, %why, "a session cannot be resumed"),
         }
     }

@@ -129,7 +129,7 @@ impl Runtime {
             self.own(stored, Knowledge::Written);
             let Some(turn) = self.turn(session) else { return };
             self.grant(stored, &baggage).await;
-            self.holding.release(session, None);
+            self.let_go(session, None);
             if is_handed_off(record) {
                 self.finish_arrival(&turn).await;
             }

@@ -45,7 +45,7 @@ use crate::{
 };
 use books::{Books, Owned};
 use departures::Departures;
-use holding::Holding;
+use holding::{Holding, Target};
 use notice::Notices;
 use ownership::{
     SessionId,
@@ -288,23 +288,29 @@ impl Runtime {
             let (to, version) = (record.owner().node, record.version().get());
             if node.is_held(session) {
                 drop(node);
-                self.holding.release(session, Some((to, version)));
+                self.let_go(session, Some((to, version)));
             } else {
                 node.redirect_session(session, to, version);
             }
             return;
         }
         node.publish(session, record.version(), record.transport().map(Into::into));
-        let is_held = node.is_held(session);
         drop(node);
-        if is_held && !is_moving(record) {
-            self.holding.release(session, None);
+        if !is_moving(record) && self.books().stopped.contains(&session) {
+            self.let_go(session, None);
         }
     }
 
     /// Holds a session of which nobody knows how it stands, or that is on its way.
     fn hold(&self, session: SessionId) {
+        self.books().stopped.insert(session);
         self.node().stop(session);
+    }
+
+    /// Lets a session go that stands still: its packets go where it belongs, and what was held of it.
+    fn let_go(&self, session: SessionId, to: Target) {
+        self.books().stopped.remove(&session);
+        self.holding.release(session, to);
     }
 }
 

@@ -103,6 +103,7 @@ impl Runtime {
         let (session, service) = (frozen.session().record.id(), frozen.session().record.service());
         match haste {
             Haste::None => {
+                self.books().stopped.insert(session);
                 if let Err(why) = self.holding.hold(session, self.settings.quiet).await {
                     tracing::warn!(%session, why, "a session does not come to rest");
                     return (Held::Frozen(frozen), false);

@@ -10,7 +10,11 @@ use ownership::{
     takeover::Knowledge,
     transfer::{Arrived, Decided, GiveUp, Inherited},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How many rows are read together.
 const PAGE: usize = 1000;
@@ -49,8 +53,9 @@ impl Runtime {
             .map(|row| (row.session.record.id(), row))
             .collect();
         let mut unsettled: Vec<StoredSession> = Vec::new();
-        let mut here: std::collections::HashSet<SessionId> =
-            self.node().session_ids().into_iter().collect();
+        let mut here: HashSet<SessionId> = self.node().session_ids().into_iter().collect();
+        let held = self.node().held_ids();
+        self.books().stopped.extend(held);
         self.all_sessions(|page| {
             for stored in page {
                 let record = &stored.record;

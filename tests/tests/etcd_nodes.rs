@@ -1,0 +1,129 @@
+//! Nodes in processes of their own on a real etcd: their sessions move, in each of the two strategies.
+
+#[path = "../../ownership/tests/etcd/cluster.rs"]
+#[expect(dead_code, reason = "etcd's own tests do more to a cluster")]
+mod cluster;
+#[path = "../../ownership/tests/etcd/network.rs"]
+#[expect(dead_code, reason = "here the members share a network")]
+mod network;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use dataplane_user::api::{Client as Api, DrainHow, LeftOver};
+use jumpgate_tests::address::Family;
+use jumpgate_tests::config::Store;
+use jumpgate_tests::daemon::Daemon;
+use jumpgate_tests::fleet::{self, Fleet, Options};
+use jumpgate_tests::require_root;
+use jumpgate_tests::swarm::Swarm;
+use jumpgate_tests::topology::Cluster;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const MEMBERS: usize = 3;
+
+struct Scene {
+    swarm: Swarm,
+    fleet: Fleet,
+    /// Before the network that it is in.
+    _etcd: cluster::Cluster,
+    _network: Cluster,
+}
+
+/// `None` without etcd.
+fn scene(sessions: &'static str) -> Result<Option<Scene>> {
+    let network = Cluster::builder().build()?;
+    let Some(programs) = cluster::Programs::find() else {
+        let why = "there is no etcd here: `cargo xtask setup` brings it";
+        ensure!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip this");
+        eprintln!("skipped: {why}");
+        return Ok(None);
+    };
+    let node = &network.nodes()[0];
+    let IpAddr::V4(host) = network.underlay_address(node) else { bail!("an IPv4 underlay") };
+    let options = cluster::Options { host: Some(host), ..cluster::Options::default() };
+    let etcd = node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options));
+    let options = Options::default();
+    let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
+    for node in network.nodes() {
+        let mut config = fleet::config(&network, node, &options);
+        config.store = Some(Store { kind: "etcd", members: etcd.urls(), sessions: Some(sessions) });
+        fleet.daemons.push(Daemon::start(&network, node, &config)?);
+    }
+    for (node, daemon) in network.nodes().iter().zip(&fleet.daemons) {
+        fleet.gateways.push(fleet::gateway(&network, node, daemon, &options)?);
+    }
+    fleet.wait_for_next_hops()?;
+    let mut swarm = fleet::swarm(&network, Family::V4, 1, 30)?;
+    swarm.open(PATIENCE)?;
+    Ok(Some(Scene { swarm, fleet, _etcd: etcd, _network: network }))
+}
+
+impl Scene {
+    fn api(&self, node: usize) -> Result<Api> {
+        Ok(Api::connect(self.fleet.daemons[node].socket())?)
+    }
+
+    fn traffic(&mut self, rounds: usize) -> Result<()> {
+        for _ in 0..rounds {
+            self.swarm.send();
+            self.swarm.receive_for(Duration::from_millis(3))?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.swarm.settle(PATIENCE)?;
+        let counts = self.swarm.counts();
+        ensure!(counts.unanswered() == 0 && counts.duplicates == 0, "{counts:?}");
+        ensure!(counts.strange == 0 && counts.stale == 0, "{counts:?}");
+        Ok(())
+    }
+
+    fn on(&self, node: &str) -> usize {
+        let clients = self.swarm.clients().iter();
+        clients.filter(|client| client.place().is_some_and(|place| place.node == node)).count()
+    }
+}
+
+fn a_node_is_drained_and_comes_back(sessions: &'static str) -> Result<()> {
+    let Some(mut scene) = scene(sessions)? else { return Ok(()) };
+    scene.traffic(20)?;
+    ensure!(scene.on("a") > 0, "node a has sessions");
+    let how = DrainHow { within_ms: 60_000, left_over: LeftOver::Move, per_second: None };
+    scene.api(0)?.drain("a", Some(how))?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        scene.traffic(5)?;
+        let status = scene.api(0)?.drain_status()?;
+        if status.is_safe_to_stop {
+            ensure!(status.terminated == 0, "{status:?}");
+            break;
+        }
+        ensure!(Instant::now() < end, "{status:?}");
+    }
+    scene.traffic(10)?;
+    scene.check()?;
+    ensure!(scene.on("a") == 0, "{} are on node a", scene.on("a"));
+    scene.api(1)?.undrain("a")?;
+    let end = Instant::now() + PATIENCE;
+    while scene.on("a") == 0 {
+        scene.traffic(5)?;
+        ensure!(Instant::now() < end, "node a takes no share");
+    }
+    scene.traffic(10)?;
+    scene.check()
+}
+
+#[test]
+fn a_node_is_drained_and_comes_back_with_sessions_of_its_own() -> Result<()> {
+    require_root!();
+    a_node_is_drained_and_comes_back("own")
+}
+
+#[test]
+fn a_node_is_drained_and_comes_back_with_shared_sessions() -> Result<()> {
+    require_root!();
+    a_node_is_drained_and_comes_back("shared")
+}
