@@ -251,6 +251,22 @@ impl Client {
         }
     }
 
+    /// Replays the whole audit log: its rows, its events, and the sessions that it leads to.
+    pub fn verify_audit(&mut self) -> Result<(usize, usize, usize), ClientError> {
+        match self.call(&Request::AuditVerify, None)? {
+            Response::Verified { rows, events, sessions } => Ok((rows, events, sessions)),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
+    /// Moves what waits in the node's audit log to a file, and gives how many rows that were.
+    pub fn export_audit(&mut self, path: &Path) -> Result<usize, ClientError> {
+        match self.call(&Request::AuditExport { path: path.to_owned() }, None)? {
+            Response::Exported(rows) => Ok(rows),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
     /// Mints a wire id in the slot of a session.
     pub fn mint(&mut self, session: &str) -> Result<String, ClientError> {
         match self.call(&Request::Mint { session: session.to_owned() }, None)? {

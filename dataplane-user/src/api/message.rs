@@ -2,7 +2,7 @@
 
 use crate::{dataplane::counters::Counts, hold};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
 
 /// What an application or the command line asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +211,13 @@ pub enum Request {
     },
     /// How far the drain of this node is. Answered with [`Response::Draining`].
     DrainStatus,
+    /// Replays the whole audit log. Answered with [`Response::Verified`], or with what is not as it must be.
+    AuditVerify,
+    /// Moves what waits in this node's audit log to a file. Answered with [`Response::Exported`].
+    AuditExport {
+        /// An absolute path, as the daemon sees it.
+        path: PathBuf,
+    },
     /// A session as it stands, wherever it is. Answered with [`Response::Session`].
     Session {
         /// The SessionID.
@@ -263,6 +270,17 @@ pub enum Response {
     Moved(MoveResult),
     /// How far a drain is.
     Draining(DrainProgress),
+    /// The audit log is whole: its rows, its events, and the sessions that it leads to.
+    Verified {
+        /// Rows.
+        rows: usize,
+        /// Events.
+        events: usize,
+        /// Sessions that the store keeps.
+        sessions: usize,
+    },
+    /// How many rows of the audit log were moved.
+    Exported(usize),
     /// A session as it stands; nothing if there is none, or only its owner has it.
     Session(Option<SessionState>),
     /// Sessions were released: what became of the packets that were held.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Answer, MoveResult, OpenedSession, Request, Response},
-    runtime::{Moved, Open, Runtime, Unchanged},
+    runtime::{Moved, Open, Runtime, Unchanged, Verified},
 };
 use ownership::model::Cause;
 use std::{
@@ -91,6 +91,8 @@ impl Sessions {
             | Request::Drain { .. }
             | Request::Undrain { .. }
             | Request::DrainStatus
+            | Request::AuditVerify
+            | Request::AuditExport { .. }
             | Request::Session { .. }
             | Request::Close { .. } => Some(self.handle.block_on(self.commit(request))),
             _ => None,
@@ -146,6 +148,13 @@ impl Sessions {
             Request::DrainStatus => {
                 let status = runtime.drain_status().await.map_err(Unchanged::from)?;
                 return Ok(Response::Draining(status.into()));
+            }
+            Request::AuditVerify => {
+                let Verified { rows, events, sessions } = runtime.verify_audit().await?;
+                return Ok(Response::Verified { rows, events, sessions });
+            }
+            Request::AuditExport { path } => {
+                return Ok(Response::Exported(runtime.export_audit(path).await?));
             }
             Request::Session { session } => {
                 let view = runtime.view(parse_session(session)?).await;
@@ -219,6 +228,8 @@ impl Node {
             | Request::Drain { .. }
             | Request::Undrain { .. }
             | Request::DrainStatus
+            | Request::AuditVerify
+            | Request::AuditExport { .. }
             | Request::Session { .. }
             | Request::Close { .. } => unreachable!("the runtime commits them first"),
         };

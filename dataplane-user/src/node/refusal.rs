@@ -8,7 +8,7 @@ use crate::{
         xsk::XskError,
     },
     hold::{HoldError, ReleaseError, Unquiet},
-    runtime::{Unadmitted, Unchanged},
+    runtime::{NotExported, NotVerified, Unadmitted, Unchanged},
 };
 use aya::maps::MapError;
 use std::net::SocketAddr;
@@ -255,6 +255,12 @@ pub enum Refusal {
         "how node {0:?} is drained can be said at that node only: ask its own daemon, or leave deadline and policy out"
     )]
     OtherNodesDrain(String),
+    /// The audit log.
+    #[error("{}", chain(.0))]
+    NotVerified(#[from] NotVerified),
+    /// The audit log stays where it is.
+    #[error("{}", chain(.0))]
+    NotExported(#[from] NotExported),
     /// The random source failed.
     #[error("the system's random source failed")]
     Random,

@@ -7,6 +7,7 @@
 //! has one write under way at a time ([`Turn`]); while nobody knows what came of it, it is held.
 
 mod answer;
+mod audit;
 mod books;
 mod change;
 mod commit;
@@ -29,6 +30,7 @@ mod view;
 mod watch;
 
 pub use answer::Answered;
+pub use audit::{NotExported, NotVerified, Verified};
 pub use change::Unchanged;
 pub use drain::{DrainOrder, DrainStatus, Unadmitted};
 pub use moves::Moved;

@@ -1,5 +1,6 @@
 //! The daemon and its command line.
 
+mod audit;
 mod capture;
 mod check;
 mod drain;
@@ -178,6 +179,11 @@ enum Command {
         #[arg(long, value_name = "NODE")]
         to: String,
     },
+    /// The audit log: one event for each version of everything.
+    Audit {
+        #[command(subcommand)]
+        what: audit::What,
+    },
     /// Shows a session as it stands, wherever it is.
     Session {
         #[command(flatten)]
@@ -257,6 +263,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Handover { daemon, session, to } => {
             drain::hand_over(&mut daemon.connect()?, &session, &to)
         }
+        Command::Audit { what } => audit::audit(what),
         Command::Session { daemon, session, json } => {
             sessions::show(&mut daemon.connect()?, &session, json)
         }
