@@ -115,7 +115,15 @@ impl Daemon {
         let settings = Settings::new(&config, stores.strategy());
         let secrets = secrets::load_or_make(&config.state.path.join("secrets"))?;
         let (of_runtime, of_beacon) = (Arc::clone(&node), Arc::clone(&beacon));
-        let runtime = Runtime::new(settings, stores, identity, of_runtime, of_beacon, secrets);
+        let runtime = Runtime::new(
+            settings,
+            stores,
+            identity,
+            of_runtime,
+            of_beacon,
+            secrets,
+            instruments.clone(),
+        );
         runtime.begin(&placement).await.map_err(StartError::Resume)?;
         if is_resumed {
             runtime.resume().await.map_err(StartError::Resume)?;

@@ -4,7 +4,7 @@ use super::{drain::DrainOrder, lost::LookedThrough, placing::Placing};
 use ownership::{
     SessionId,
     drain::Progress,
-    model::{Policy, SessionRecord, State, Time},
+    model::{Hold, Policy, SessionRecord, State, Time},
     store::{BaggageRow, StoredSession},
     takeover::Knowledge,
 };
@@ -67,6 +67,21 @@ impl Books {
 
     pub fn len(&self) -> usize {
         self.owned.len()
+    }
+
+    /// How many sessions there are in each state.
+    pub fn by_state(&self) -> [(&'static str, usize); 4] {
+        let mut counts = [("birth", 0), ("attached", 0), ("recovering", 0), ("moving", 0)];
+        for owned in self.owned.values() {
+            let at = match (owned.stored.record.hold(), owned.stored.record.state()) {
+                (Hold::Frozen { .. } | Hold::HandedOff { .. }, _) => 3,
+                (Hold::Active, State::Birth) => 0,
+                (Hold::Active, State::Attached(_)) => 1,
+                (Hold::Active, State::Recovering { .. } | State::Terminated(_)) => 2,
+            };
+            counts[at].1 += 1;
+        }
+        counts
     }
 
     pub fn own(&mut self, stored: &StoredSession, knowledge: Knowledge, policy: &Policy) {

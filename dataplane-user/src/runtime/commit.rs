@@ -4,7 +4,7 @@ use super::{AGAIN, Runtime, Turn, change::Unchanged};
 use ownership::{
     SessionId,
     model::Input,
-    pending::{Done, Due, NotDone, Pending, Progress, change},
+    pending::{Done, Due, NoChange, NotDone, Pending, Progress, change},
     store::{DirectoryWrite, Mismatch, Outcome, SessionWrite, Sessions, Store},
     takeover::{Knowledge, Verdict, contradiction, security_event},
 };
@@ -19,7 +19,11 @@ impl Runtime {
     ) -> Result<Done<SessionWrite>, Unchanged> {
         let before = self.stored(turn);
         let context = self.context(before.record.service());
-        let pending = change(&before, &input, self.by, &context)?;
+        let pending = change(&before, &input, self.by, &context).inspect_err(|why| {
+            if let NoChange::Refused(reason) = why {
+                self.instruments.refused(reason.name(), reason.class().name());
+            }
+        })?;
         self.commit(turn, pending, input, |_| {}).await
     }
 
@@ -42,6 +46,7 @@ impl Runtime {
         match self.carry(turn.session, pending, again, first).await {
             Ok(done) => {
                 self.own(done.after(), Knowledge::Written);
+                self.instruments.changed(input.name());
                 Ok(done)
             }
             Err(not_done) => {

@@ -3,18 +3,31 @@
 use super::{Runtime, change::Unchanged};
 use crate::cluster::utc;
 use ownership::model::{Input, Reason};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often the sessions in each state are counted.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// How many end at once.
 const TOGETHER: usize = 256;
 
 impl Runtime {
     pub(super) async fn expire(self: Arc<Self>) {
+        let mut counted = Instant::now();
         loop {
             tokio::time::sleep(TICK).await;
+            if counted.elapsed() >= COUNTING {
+                counted = Instant::now();
+                for (state, sessions) in self.books().by_state() {
+                    self.instruments.set_sessions(state, sessions);
+                }
+            }
             if !self.is_open() {
                 continue;
             }

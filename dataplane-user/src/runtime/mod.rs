@@ -43,6 +43,7 @@ pub use view::SessionView;
 
 use crate::{
     cluster::{Beacon, operation, utc},
+    metrics::Instruments,
     node::{Node, lock},
 };
 use books::{Books, Owned};
@@ -95,6 +96,7 @@ pub struct Runtime {
     holding: Holding,
     notices: Notices,
     departures: Departures,
+    instruments: Instruments,
     secrets: RwLock<Secrets>,
     end: channel::Sender<Option<End>>,
 }
@@ -121,6 +123,7 @@ impl Runtime {
         node: Arc<Mutex<Node>>,
         beacon: Arc<Beacon>,
         secrets: Secrets,
+        instruments: Instruments,
     ) -> Arc<Self> {
         let holding = Holding::start(Arc::clone(&node));
         Arc::new(Self {
@@ -134,6 +137,7 @@ impl Runtime {
             holding,
             notices: Notices::default(),
             departures: Departures::default(),
+            instruments,
             secrets: RwLock::new(secrets),
             end: channel::Sender::new(None),
         })

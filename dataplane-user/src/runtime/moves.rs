@@ -1,6 +1,7 @@
 //! Moves a session to another node.
 
 use super::{AGAIN, Carried, Notice, Runtime, Turn, change::Unchanged};
+use crate::cluster::now;
 use ownership::{
     NodeIndex, SessionId,
     model::{Cause, Hold, Input},
@@ -46,10 +47,18 @@ impl Runtime {
         to: NodeIndex,
         haste: Haste,
     ) -> Result<Moved, Unchanged> {
-        match self.settings.strategy() {
+        let moved = match self.settings.strategy() {
             Strategy::Shared => self.hand_over::<SessionWrite>(turn, to, haste).await,
             Strategy::Sticky => self.hand_over::<TransferWrite>(turn, to, haste).await,
-        }
+        };
+        self.instruments.handed_over(match &moved {
+            Ok(Moved::Away { with_context: true }) => "completed",
+            Ok(Moved::Away { with_context: false }) => "completed_without_context",
+            Ok(Moved::Stays) => "given_up",
+            Ok(Moved::Over) => "over",
+            Err(_) => "refused",
+        });
+        moved
     }
 
     async fn hand_over<W: Carried>(
@@ -66,6 +75,7 @@ impl Runtime {
         let Some(frozen) = Frozen::new(&done, self.by) else { return Ok(Moved::Over) };
         self.books().set_moving(session, true);
         self.notices.tell(Notice::Freezes { session, service, to });
+        let begun = now();
         let (mut held, with_context) = self.quiesce(frozen, haste).await;
         for _ in 0..ATTEMPTS {
             let quiesced = match held {
@@ -85,7 +95,13 @@ impl Runtime {
                         tracing::debug!(%session, ?why, "not handed off yet");
                         tokio::time::sleep(AGAIN).await;
                     }
-                    decided => return Ok(self.decided(turn, decided, with_context).await),
+                    decided => {
+                        let moved = self.decided(turn, decided, with_context).await;
+                        if matches!(moved, Moved::Away { .. }) {
+                            self.instruments.waited(now().since(begun));
+                        }
+                        return Ok(moved);
+                    }
                 },
                 Err(NoStep { held: still, why }) => {
                     tracing::warn!(%session, %why, "a session cannot be handed off");

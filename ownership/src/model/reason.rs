@@ -10,6 +10,16 @@ pub enum Class {
     Policy,
 }
 
+impl Class {
+    /// The name that the ownership model gives such events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Security => "SECURITY_EVENT",
+            Self::Policy => "POLICY_EVENT",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $name:literal, $class:ident;)+) => {
         /// Why an input was refused. Nothing has changed then.
