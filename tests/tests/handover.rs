@@ -171,3 +171,39 @@ fn a_node_is_drained_under_load_and_takes_its_share_again() -> Result<()> {
     scene.check()?;
     scene.nodes.verify()
 }
+
+#[test]
+fn thousands_of_sessions_leave_a_node_that_is_drained() -> Result<()> {
+    require_root!();
+    const SESSIONS: usize = 3_000;
+    let scene = Scene::new(3, 6)?;
+    let opened: usize = std::thread::scope(|scope| {
+        let open = || -> Result<usize> {
+            let mut api = scene.nodes.api("a")?;
+            for _ in 0..SESSIONS / 6 {
+                api.open("echo4", 0)?;
+            }
+            Ok(SESSIONS / 6)
+        };
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<Result<usize>>()
+    })?;
+    ensure!(opened == SESSIONS);
+    let started = std::time::Instant::now();
+    scene.nodes.api("a")?.drain("a", None)?;
+    let safe = probe::until(PATIENCE, || {
+        scene
+            .nodes
+            .api("a")
+            .is_ok_and(|mut api| api.drain_status().is_ok_and(|it| it.is_safe_to_stop))
+    });
+    let status = scene.nodes.api("a")?.drain_status()?;
+    ensure!(safe, "{status:?}");
+    println!("drained in {:?}: {status:?}", started.elapsed());
+    ensure!(
+        status.handed_over + status.in_haste >= SESSIONS && status.terminated == 0,
+        "{status:?}"
+    );
+    let mut nodes = scene.nodes;
+    nodes.verify()
+}

@@ -317,12 +317,12 @@ impl Node {
         }
     }
 
-    /// Forgets that packets with a wire id go to another node.
-    pub fn forget_redirect(&mut self, service: usize, bytes: &[u8]) {
-        let Some(key) = self.key(service, bytes) else { return };
-        if let Some((Entry { place: Place::Remote { .. }, .. }, _)) = self.dataplane.get(key) {
-            self.dataplane.remove(key);
-        }
+    /// Forgets that packets with a wire id go to another node; whether they did.
+    pub fn forget_redirect(&mut self, service: usize, bytes: &[u8]) -> bool {
+        let Some(key) = self.key(service, bytes) else { return false };
+        let row = self.dataplane.get(key);
+        let leads_away = matches!(row, Some((Entry { place: Place::Remote { .. }, .. }, _)));
+        leads_away && self.dataplane.remove(key)
     }
 
     /// What a successor of this daemon must know of a session's keys, in their order.

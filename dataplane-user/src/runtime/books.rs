@@ -2,7 +2,7 @@
 
 use super::{drain::DrainOrder, lost::LookedThrough, placing::Placing};
 use ownership::{
-    SessionId,
+    NodeIndex, SessionId,
     drain::Progress,
     model::{Hold, Policy, SessionRecord, State, Time},
     store::{BaggageRow, StoredSession},
@@ -27,6 +27,17 @@ pub(super) struct Owned {
     due: Time,
 }
 
+/// A session that has gone to another node.
+#[derive(Clone, Debug)]
+pub(super) struct Left {
+    /// The service's place in the configuration.
+    pub service: usize,
+    /// All its ids.
+    pub ids: Vec<Vec<u8>>,
+    /// Where it has gone.
+    pub to: NodeIndex,
+}
+
 /// All of them. Rows live as long as the node owns the session; the session table bounds how many there are.
 #[derive(Default)]
 pub(super) struct Books {
@@ -37,6 +48,10 @@ pub(super) struct Books {
     baggage: HashMap<SessionId, Arc<BaggageRow>>,
     /// Those of them that stand still because somebody here has stopped them, until they are let go.
     pub stopped: HashSet<SessionId>,
+    /// Sessions that have left, while the tables have rows that lead to their new owners.
+    pub left: HashMap<SessionId, Left>,
+    /// Sessions that are over, and when their rows in the store have served.
+    pub tombstones: BTreeSet<(Time, SessionId)>,
     /// Sessions that a task is about, whether this node owns them or not.
     at_work: HashSet<SessionId>,
     pub placing: Placing,

@@ -2,7 +2,10 @@
 
 use super::{Runtime, change::Unchanged};
 use crate::cluster::utc;
-use ownership::model::{Input, Reason};
+use ownership::{
+    model::{Input, Reason},
+    store::{DirectoryWrite, Outcome, Sessions, Store},
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -18,6 +21,31 @@ const COUNTING: Duration = Duration::from_secs(5);
 const TOGETHER: usize = 256;
 
 impl Runtime {
+    /// Forgets sessions that are over, once no client can still hold them.
+    async fn forget_tombstones(&self) {
+        let due: Vec<_> = {
+            let books = self.books();
+            let now = utc();
+            let due = books.tombstones.iter().take_while(|(time, _)| *time <= now);
+            due.take(TOGETHER).copied().collect()
+        };
+        for (time, session) in due {
+            let Ok(stands) = self.stores.sessions.get(session).await else { return };
+            if let Some(stored) = stands {
+                let policy = self.settings.policy(stored.record.service());
+                if let Ok(write) = DirectoryWrite::forget_session(&stored, self.by, &policy, utc())
+                {
+                    match self.stores.sessions.write(write).await {
+                        Outcome::Won | Outcome::Lost(_) => {}
+                        Outcome::Fenced => return self.fenced(),
+                        Outcome::Unavailable(_) | Outcome::Unknown => return,
+                    }
+                }
+            }
+            self.books().tombstones.remove(&(time, session));
+        }
+    }
+
     pub(super) async fn expire(self: Arc<Self>) {
         let mut counted = Instant::now();
         loop {
@@ -31,6 +59,7 @@ impl Runtime {
             if !self.is_open() {
                 continue;
             }
+            self.forget_tombstones().await;
             let (over, _) = self.books().over(utc());
             for some in over.chunks(TOGETHER) {
                 let mut tasks = tokio::task::JoinSet::new();

@@ -36,6 +36,7 @@ impl Runtime {
         let mut left = false;
         let mut pages = Vec::new();
         self.all_sessions(|page| {
+            self.note_tombstones(page);
             let others = page.iter().filter(|stored| {
                 let record = &stored.record;
                 !record.is_terminated() && record.owner() != self.me()
@@ -57,6 +58,18 @@ impl Runtime {
             self.books().looked_through = now;
         }
         Ok(())
+    }
+
+    /// Takes note of sessions that are over and that this node is to forget: those that it has ended.
+    fn note_tombstones(&self, page: &[StoredSession]) {
+        let me = self.me().node;
+        let mut books = self.books();
+        for StoredSession { record, .. } in page {
+            if record.is_terminated() && record.owner().node == me {
+                let ttl = self.settings.policy(record.service()).session_ttl;
+                books.tombstones.insert((record.born().after(ttl), record.id()));
+            }
+        }
     }
 
     fn due_for_lost(&self, fences: &[FenceRow]) -> LookedThrough {

@@ -46,7 +46,7 @@ use crate::{
     metrics::Instruments,
     node::{Node, lock},
 };
-use books::{Books, Owned};
+use books::{Books, Left, Owned};
 use departures::Departures;
 use holding::{Holding, Target};
 use notice::Notices;
@@ -286,12 +286,20 @@ impl Runtime {
         if record.is_terminated() {
             node.leave(session);
             drop(node);
-            self.books().remove(session);
+            let policy = self.settings.policy(record.service());
+            let mut books = self.books();
+            books.remove(session);
+            books.tombstones.insert((record.born().after(policy.session_ttl), session));
+            drop(books);
             self.notices.tell(Notice::Ended { session, service: record.service() });
             return;
         }
         if record.owner() != self.me() {
             let (to, version) = (record.owner().node, record.version().get());
+            if let Ok(known) = node.session_of(session) {
+                let (service, ids) = (known.service, known.wire_ids.clone());
+                self.books().left.insert(session, Left { service, ids, to });
+            }
             if node.is_held(session) {
                 drop(node);
                 self.let_go(session, Some((to, version)));

@@ -1,6 +1,6 @@
 //! Ids whose owner is not their slot's: the rows of the directory, and what follows from them in the kernel.
 
-use super::Runtime;
+use super::{Runtime, books::Left};
 use ownership::{
     SessionId,
     store::{Directory, DirectoryWrite, Fault, OffHomeKey, OffHomeRow, Store},
@@ -42,6 +42,36 @@ impl Runtime {
         }
         self.books().placing.off_home = rows;
         Ok(())
+    }
+
+    /// Forgets the rows that lead to where the placement leads anyway.
+    pub(super) fn forget_left(&self) {
+        let left: Vec<_> = {
+            let books = self.books();
+            if books.left.is_empty() {
+                return;
+            }
+            books.left.iter().map(|(session, left)| (*session, left.clone())).collect()
+        };
+        let mut node = self.node();
+        let mut gone = Vec::new();
+        for (session, Left { service, ids, to }) in left {
+            let leads_there = |id: &Vec<u8>| {
+                node.slot_of(service, id).and_then(|slot| self.owner_of_slot(slot)) == Some(to)
+            };
+            if node.is_held(session) || !ids.iter().all(leads_there) {
+                continue;
+            }
+            for id in &ids {
+                node.forget_redirect(service, id);
+            }
+            gone.push(session);
+        }
+        drop(node);
+        let mut books = self.books();
+        for session in gone {
+            books.left.remove(&session);
+        }
     }
 
     /// The service's place in the configuration, and the id in packets.

@@ -49,6 +49,7 @@ impl Runtime {
         self.give_away(&fences).await;
         self.act_for_lost(&fences).await?;
         self.go_home();
+        self.forget_left();
         Ok(())
     }
 
