@@ -395,10 +395,14 @@ impl<T: Tables> Packet<'_, T> {
             }
         }
         if self.opens {
-            return self.new_session();
+            return self.without_entry(Verdict::New);
         }
         if self.slot.previous() != 0 {
             return self.forward(self.slot.previous(), Verdict::SecondChance, 0);
+        }
+        // A client that asks about its session is told that there is none.
+        if self.service.kind == kind::CONTROL && !self.is_icmp {
+            return self.without_entry(Verdict::ControlUnknown);
         }
         self.reject(Verdict::NoSession)
     }
@@ -429,7 +433,7 @@ impl<T: Tables> Packet<'_, T> {
     }
 
     #[inline(always)]
-    fn new_session(&self) -> Decision {
+    fn without_entry(&self, verdict: Verdict) -> Decision {
         let fence = self.local.fence();
         if !fence.is_open(self.tables.jiffies()) {
             return self.reject(Verdict::FenceShut);
@@ -445,7 +449,7 @@ impl<T: Tables> Packet<'_, T> {
         if !self.is_within_limit() {
             return self.reject(Verdict::RateLimited);
         }
-        self.deliver(Verdict::New, cpu)
+        self.deliver(verdict, cpu)
     }
 
     /// Whether the source's prefix may send one more packet of this kind.

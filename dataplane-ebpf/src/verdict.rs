@@ -140,6 +140,9 @@ Verdict, VERDICT_SLOTS {
     HoldFull = 40 => "hold-full",
     /// Its session is on its way, and the packet is too long for the hold ring: dropped.
     HoldTooLong = 41 => "hold-too-long",
+    /// About a session that is not known in its slot, which is this node's: sent to the control port, whose
+    /// answer says so.
+    ControlUnknown = 42 => "control-unknown",
 }
 }
 
@@ -149,7 +152,8 @@ verdicts! {
 Admission, ADMISSION_SLOTS {
     /// Delivered to the socket of the session's CPU.
     Delivered = 0 => "delivered",
-    /// Delivered to an application as the start of a session.
+    /// Delivered without an entry: as the start of a session, or to a control port, which answers that there
+    /// is none.
     DeliveredNew = 1 => "delivered-new",
     /// Delivered, but it was processed on another CPU than the session's.
     WrongCpu = 2 => "wrong-cpu",
@@ -300,6 +304,7 @@ impl Verdict {
                 | Self::IcmpForward
                 | Self::IcmpUnknown
                 | Self::Held
+                | Self::ControlUnknown
         )
     }
 }

@@ -90,6 +90,9 @@ pub struct Cluster {
     /// the hash that balances sessions over slots; draw it once with `openssl rand -hex 8` and never
     /// change it while sessions live.
     pub hash_seed: u64,
+    /// `secrets`: an absolute path; default `<state.path>/secrets`. The secrets that clients' keys follow from: the
+    /// same file on every node, which nobody else can read (see `docs/control-protocol.md`).
+    pub secrets: PathBuf,
 }
 
 /// `[[nodes]]`: a node of the cluster.
@@ -178,6 +181,16 @@ pub struct Sessions {
     pub queue: u32,
 }
 
+/// Who answers at a control port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Responder {
+    /// The daemon.
+    #[default]
+    Daemon,
+    /// An application.
+    Application,
+}
+
 /// `[[services]]`: what is steered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -190,6 +203,9 @@ pub struct Service {
     /// `control_port`: 1 to 65535, not `port`; default none. The UDP port on the same VIP for
     /// control messages, which have native headers whatever the protocol is.
     pub control_port: Option<u16>,
+    /// `control`: `"daemon"` or `"application"`; default `"daemon"`. Who answers at the control port: the daemon,
+    /// by the control protocol (`docs/control-protocol.md`), or an application that hands over sockets for it.
+    pub control: Responder,
     /// `protocol`: how packets name their session. Required.
     ///
     /// - `"native"`: Jumpgate's own header.

@@ -16,7 +16,7 @@ pub(super) const TOP: &str = "";
 /// All sections, the top of the file first.
 pub(super) const SECTIONS: &[Schema] = &[
     one(TOP, &["node"]),
-    one("cluster", &["hash_seed"]),
+    one("cluster", &["hash_seed", "secrets"]),
     list("nodes", &["name", "index", "address", "weight", "interface"]),
     list("interfaces", &["name", "mode"]),
     one("egress", &["interfaces"]),
@@ -29,6 +29,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "address",
             "port",
             "control_port",
+            "control",
             "protocol",
             "id_length",
             "id_offset",

@@ -2,7 +2,7 @@
 
 use super::{
     Api, CPU_MAX, Cluster, Config, Egress, EgressInterfaces, Fence, Hold, Interface, Level, Log,
-    LogFormat, Metrics, Node, Pins, Service, Sessions, State,
+    LogFormat, Metrics, Node, Pins, Responder, Service, Sessions, State,
     convert::{
         address, boolean, choice, cpu_list, duration, egress, integer, interface, name, path,
         permissions, power_of_two, seed, size, socket_address,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::dataplane::{attach::Mode, services::Delivery};
 use ownership::{NodeIndex, placement::WEIGHT_MAX};
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::{Path, PathBuf}, time::Duration};
 
 const WEIGHT: u32 = 100;
 const LEASE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -35,7 +35,9 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     // Everything is read before anything is given up, so that all problems are found.
     let node =
         document.top().required("node", "name this node, by one of the names in [[nodes]]", name);
-    let cluster = cluster(&document.section("cluster"));
+    let state = document.section("state").or("path", PathBuf::from("/var/lib/jumpgate"), path);
+    let folder = state.clone().unwrap_or_default();
+    let cluster = cluster(&document.section("cluster"), &folder);
     let nodes = all(document.list("nodes"), self::node);
     let interfaces = all(document.list("interfaces"), self::link);
     let egress = document.section("egress").or("interfaces", EgressInterfaces::All, egress);
@@ -48,8 +50,6 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let metrics = document.section("metrics").optional("listen", socket_address);
     let log = log(&document.section("log"));
     let pins = pins(&document.section("pins"));
-    let state = document.section("state").or("path", PathBuf::from("/var/lib/jumpgate"), path);
-    let folder = state.clone().unwrap_or_default();
     let store =
         store::read(&document.section("store"), &folder, node.as_deref().unwrap_or_default());
     Some(Config {
@@ -81,9 +81,11 @@ fn all<T>(
     read.into_iter().collect()
 }
 
-fn cluster(section: &Section<'_, '_>) -> Option<Cluster> {
+fn cluster(section: &Section<'_, '_>, state: &Path) -> Option<Cluster> {
     let advice = "draw it once for all nodes with `openssl rand -hex 8`";
-    Some(Cluster { hash_seed: section.required("hash_seed", advice, seed)? })
+    let hash_seed = section.required("hash_seed", advice, seed);
+    let secrets = section.or("secrets", state.join("secrets"), path);
+    Some(Cluster { hash_seed: hash_seed?, secrets: secrets? })
 }
 
 fn node(section: &Section<'_, '_>) -> Option<Node> {
@@ -143,9 +145,16 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let advice = "say which UDP port its clients send to";
     let port = section.required("port", advice, integer(1..=u16::MAX));
     let control_port = section.optional("control_port", integer(1..=u16::MAX));
+    let responders = [("daemon", Responder::Daemon), ("application", Responder::Application)];
+    let control = section.or("control", Responder::default(), choice(&responders));
     let protocol = protocol(section);
     let has_control_port = !matches!(control_port, Some(None));
     let limits = limits::read(section, has_control_port);
+    if !has_control_port {
+        section.refuse("control", || {
+            "`control` is only for services with a `control_port`: remove it".to_owned()
+        });
+    }
     let choices = [Delivery::Socket, Delivery::AfXdp].map(|delivery| (delivery.name(), delivery));
     let delivery = section.or("deliver", Delivery::Socket, choice(&choices));
     let bindings = [("ignore", false), ("enforce", true)];
@@ -156,6 +165,7 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         name: name?,
         address: SocketAddr::new(address?, port?),
         control_port: control_port?,
+        control: control?,
         protocol: protocol?,
         limits: limits?,
         delivery: delivery?,

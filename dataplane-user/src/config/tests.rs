@@ -131,13 +131,15 @@ fn the_example_shows_every_key_and_the_defaults() {
 
 #[test]
 fn everything_can_be_set() {
-    let text = SMALL.replace("\"5d0f3a9c41e7b286\"", "18446744073709551615")
+    let seed = "18446744073709551615\nsecrets = \"/t/secrets of all\"";
+    let text = SMALL.replace("\"5d0f3a9c41e7b286\"", seed)
         + r#"
 [[services]]
 name = "relay"
 address = "2001:db8::8"
 port = 5000
 control_port = 5001
+control = "application"
 protocol = "offset"
 id_length = 20
 id_offset = 255
@@ -189,6 +191,8 @@ path = "/t/store"
     assert_eq!(config.egress.interfaces, EgressInterfaces::Named(named));
     let control = Some(Rate { rate: 200, burst: 2_000 });
     assert_eq!(config.services()[1].limits, Limits { new: None, control });
+    assert_eq!(config.services[1].control, Responder::Application);
+    assert_eq!(config.cluster.secrets, Path::new("/t/secrets of all"));
     assert_eq!(config.fence.renew, Duration::from_millis(200));
     assert_eq!(config.sessions.capacity, 1 << 29);
     assert_eq!(config.sessions.cpus, [0, 2, 6]);
@@ -361,7 +365,7 @@ fn text_that_is_no_toml_says_where() {
 fn columns_count_characters() {
     assert_eq!(
         with("[cluster]\n", "[cluster]\n\"é\".x = 1\n"),
-        "4:1: unknown key `é` in [cluster]; it must be `hash_seed`"
+        "4:1: unknown key `é` in [cluster]; it must be `hash_seed` or `secrets`"
     );
     let text = SMALL.replacen("[[interfaces]]\nname = \"eth0\"", "", 1);
     let text = text.replacen(
@@ -687,6 +691,10 @@ fn a_burst_belongs_to_its_rate_and_a_control_rate_to_a_control_port() {
     assert_eq!(
         and("control_rate = 10\n"),
         "27:1: `control_rate` is only for services with a `control_port`: remove it"
+    );
+    assert_eq!(
+        and("control = \"daemon\"\n"),
+        "27:1: `control` is only for services with a `control_port`: remove it"
     );
     assert_eq!(
         and("new_rate = 1000001\n"),

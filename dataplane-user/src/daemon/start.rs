@@ -113,7 +113,7 @@ impl Daemon {
         let name = node.name.clone();
         let node = Arc::new(Mutex::new(node));
         let settings = Settings::new(&config, stores.strategy());
-        let secrets = secrets::load_or_make(&config.state.path.join("secrets"))?;
+        let secrets = secrets::load(&config)?;
         let (of_runtime, of_beacon) = (Arc::clone(&node), Arc::clone(&beacon));
         let runtime = Runtime::new(
             settings,

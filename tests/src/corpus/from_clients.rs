@@ -200,7 +200,7 @@ fn control_port(services: &[Service]) -> Vec<Case> {
             cases.push(Case::new(name, packet.frame(), service.index, verdict));
         };
         let id = |slot| minted(service, slot, 78, 16);
-        case("no session", payload::control(&id(slot::HOME)), Verdict::NoSession);
+        case("no session", payload::control(&id(slot::HOME)), Verdict::ControlUnknown);
         case("away", payload::control(&id(slot::AWAY)), Verdict::ForwardSlot);
         let data = payload::native(native::TYPE_DATA, &id(slot::HOME));
         case("data packet", data, Verdict::NoWireId);
