@@ -5,6 +5,7 @@ pub mod api;
 mod checksum;
 pub mod cluster;
 pub mod config;
+pub mod control_port;
 pub mod daemon;
 pub mod dataplane;
 pub mod fences;

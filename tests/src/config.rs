@@ -55,10 +55,13 @@ pub struct Config {
 }
 
 /// `[cluster]`
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ClusterSection {
     /// The seed of the hash that slots and keys come from.
     pub hash_seed: u64,
+    /// The file of secrets that all nodes have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
 }
 
 /// `[[nodes]]`
@@ -143,6 +146,9 @@ pub struct Service {
     /// The port for control messages of the native protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_port: Option<u16>,
+    /// Who answers there: `daemon` or `application`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<&'static str>,
     /// How the wire id is found, such as `native`.
     pub protocol: &'static str,
     /// Length of the wire id in bytes, for protocols that do not say.
@@ -194,6 +200,7 @@ impl Service {
             address,
             port,
             control_port: None,
+            control: None,
             protocol: "native",
             id_length: None,
             id_offset: None,
@@ -282,7 +289,7 @@ impl Config {
         };
         Self {
             node: node.name().to_owned(),
-            cluster: ClusterSection { hash_seed: 0x6a75_6d70_6761_7465 },
+            cluster: ClusterSection { hash_seed: 0x6a75_6d70_6761_7465, secrets: None },
             nodes: cluster.nodes().iter().map(section).collect(),
             interfaces: node
                 .interfaces()

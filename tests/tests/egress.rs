@@ -48,7 +48,11 @@ impl Site {
     ) -> Result<Self> {
         let cluster = Cluster::builder().nodes(1).build()?;
         let vip = cluster.vip(family);
-        let native = Service { control_port: Some(7001), ..Service::native("native", vip, 7000) };
+        let native = Service {
+            control_port: Some(7001),
+            control: Some("application"),
+            ..Service::native("native", vip, 7000)
+        };
         let quic = Service { protocol: "quic", ..Service::native("quic", vip, 7002) };
         let node = &cluster.nodes()[0];
         let mut config = Config::of(&cluster, node, &[native.clone(), quic.clone()]);

@@ -18,6 +18,7 @@ use dataplane_user::api::{Client as Api, NodeRow, Standing, Status};
 use dataplane_user::cluster::{Backend, Beacon, Lease};
 use dataplane_user::config::{EtcdStore, Store as StoreConfig};
 use dataplane_user::node::Incarnation;
+use dataplane_user::secrets::SecretsFile;
 use dataplane_user::takeover::Pinned;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::{Config, Fence, Metrics, Service, Store};
@@ -62,7 +63,12 @@ fn etcd(network: &Cluster) -> Result<Option<cluster::Cluster>> {
     Ok(Some(node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options))))
 }
 
-fn config(network: &Cluster, node: &Node, etcd: &cluster::Cluster, service: &Service) -> Config {
+fn config(
+    network: &Cluster,
+    node: &Node,
+    etcd: &cluster::Cluster,
+    service: &Service,
+) -> Result<Config> {
     let mut config = Config::of(network, node, std::slice::from_ref(service));
     // Long enough for a disk that has other things to do.
     config.fence = Some(Fence {
@@ -72,7 +78,11 @@ fn config(network: &Cluster, node: &Node, etcd: &cluster::Cluster, service: &Ser
     });
     config.store = Some(Store { kind: "etcd", members: etcd.urls(), sessions: None });
     config.metrics = Some(Metrics { listen: METRICS });
-    config
+    // Nobody may make these up where several machines could have the store.
+    let secrets = network.scratch().join("secrets");
+    SecretsFile::make(&secrets)?;
+    config.cluster.secrets = Some(secrets);
+    Ok(config)
 }
 
 /// `None` without etcd.
@@ -81,7 +91,7 @@ fn scene() -> Result<Option<Scene>> {
     let Some(etcd) = etcd(&network)? else { return Ok(None) };
     let node = &network.nodes()[0];
     let service = Service::native("game", network.vip(Family::V4), 7000);
-    let config = config(&network, node, &etcd, &service);
+    let config = config(&network, node, &etcd, &service)?;
     let daemon = Daemon::start(&network, node, &config)?;
     let inbox = Inbox::open(node.namespace(), daemon.socket(), &service, false, 2)?;
     let session = Api::connect(daemon.socket())?.open("game", 1)?.session;
@@ -286,7 +296,7 @@ fn nodes_know_each_others_epochs_and_forwarded_packets_name_them() -> Result<()>
     let network = Cluster::builder().nodes(2).build()?;
     let Some(etcd) = etcd(&network)? else { return Ok(()) };
     let service = Service::native("game", network.vip(Family::V4), 7000);
-    let configs: Vec<_> =
+        network.nodes().iter().map(|node| config(&network, node, &etcd, &service)).collect::<Result<_>>()?;
         network.nodes().iter().map(|node| config(&network, node, &etcd, &service)).collect();
     let start = |index: usize, arguments: &[&str]| {
         Daemon::start_with(&network, &network.nodes()[index], &configs[index], arguments)

@@ -46,6 +46,7 @@ impl Scene {
         cluster.route_vips_to(&[0])?;
         let service = Service {
             control_port: Some(CONTROL_PORT),
+            control: Some("application"),
             new_rate: Some(RATE),
             new_burst: Some(BURST),
             control_rate: Some(RATE),

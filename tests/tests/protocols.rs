@@ -36,7 +36,7 @@ impl Site {
     fn new(family: Family, describe: impl FnOnce(&mut Service)) -> Result<Self> {
         let cluster = Cluster::builder().underlay(family).build()?;
         let mut service = Service::native("service", cluster.vip(family), 7000);
-        service.control_port = Some(7001);
+        (service.control_port, service.control) = (Some(7001), Some("application"));
         describe(&mut service);
         let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
         let mut inboxes = BTreeMap::new();

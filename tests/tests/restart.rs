@@ -177,7 +177,8 @@ fn an_application_hands_the_same_sockets_to_the_next_daemon() -> Result<()> {
     require_root!();
     let cluster = Cluster::builder().nodes(1).build()?;
     let node = &cluster.nodes()[0];
-    let config = fleet::config(&cluster, node, &Options::default());
+    let mut config = fleet::config(&cluster, node, &Options::default());
+    config.services[1].control = Some("application");
     let [service, other] = &config.services[..] else { bail!("{:?}", config.services) };
     let mut daemon = Daemon::start(&cluster, node, &config)?;
     let inbox = Inbox::open(node.namespace(), daemon.socket(), service, false, 2)?;

@@ -42,7 +42,7 @@ impl Site {
         let enforced =
             |service| Service { binding: Some("enforce"), switch_cooldown: Some("0s"), ..service };
         let native = enforced(Service::native("native", vip, 7000));
-        let native = Service { control_port: Some(7001), ..native };
+        let native = Service { control_port: Some(7001), control: Some("application"), ..native };
         let quic = enforced(Service { protocol: "quic", ..Service::native("quic", vip, 7002) });
         let free = Service { protocol: "quic", ..Service::native("free", vip, 7003) };
         let services = [native.clone(), quic.clone(), free.clone()];

@@ -3,6 +3,7 @@
 use crate::{
     api::ServerError,
     cluster::{BeginError, OpenError},
+    control_port::OpenError as OpenControlError,
     dataplane::{
         ClockError, LoadError, attach::AttachError, egress::EgressError, pinned::PinnedMapError,
         services::Clash,
@@ -87,6 +88,9 @@ pub enum StartError {
     /// About the socket for metrics.
     #[error(transparent)]
     Metrics(#[from] ListenError),
+    /// About the control ports.
+    #[error(transparent)]
+    ControlPort(#[from] OpenControlError),
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),

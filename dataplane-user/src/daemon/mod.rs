@@ -15,6 +15,7 @@ use crate::{
     api::Server,
     cluster::{Keeper, Over},
     config::Config,
+    control_port::Serving,
     metrics::{Endpoint, Source},
     neighbours::{NextHopChange, NextHops},
     node::{Node, StateFolder, end_holds, lock},
@@ -87,6 +88,7 @@ pub struct Daemon {
     node: Arc<Mutex<Node>>,
     runtime: Arc<Runtime>,
     running: Option<Running>,
+    control: Option<Serving>,
     links: Links,
     next_hops: NextHops,
     new_links: JoinHandle<()>,
@@ -145,6 +147,9 @@ impl Daemon {
             }
         };
         self.new_links.abort();
+        if let Some(control) = self.control.take() {
+            control.stop().await;
+        }
         self.runtime.finish().await;
         self.running = None;
         // From here on nothing more is held or captured.

@@ -13,6 +13,7 @@ use crate::{
     api::{Request, Server},
     cluster::{self, Backend, Beacon, Lease, Unresumable},
     config::Config,
+    control_port::ControlPorts,
     dataplane::{Dataplane, LoadOptions, fence::FenceKeeper, links::Whereabouts, object::Object},
     hold::{self, Bounds},
     metrics::{Instruments, Listener, Source},
@@ -110,6 +111,7 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         start_keeper(&mut node, &config, &held);
+        let control_ports = ControlPorts::open(&mut node, &config)?;
         let name = node.name.clone();
         let node = Arc::new(Mutex::new(node));
         let settings = Settings::new(&config, stores.strategy());
@@ -152,6 +154,7 @@ impl Daemon {
                 let socket = config.api.socket.display();
                 tracing::info!(node = name, %epoch, is_adopted, %socket, "ready");
                 let running = runtime.run();
+                let control = control_ports.serve(&runtime, &node, &instruments);
                 let new_links = tokio::spawn(egress::follow(Arc::clone(&node), new_links));
                 let source = Source {
                     node: Arc::clone(&node),
@@ -166,6 +169,7 @@ impl Daemon {
                     node,
                     runtime,
                     running: Some(running),
+                    control: Some(control),
                     links,
                     next_hops,
                     new_links,

@@ -25,6 +25,7 @@ pub struct Instruments {
     sessions_by_state: Family<Labels<1>, Gauge>,
     state_changes: Family<Labels<1>, Counter>,
     refusals: Family<Labels<2>, Counter>,
+    control_requests: Family<Labels<1>, Counter>,
 }
 
 /// What the store is asked for.
@@ -45,6 +46,34 @@ impl Operation {
             Self::Read => "read",
             Self::Commit => "commit",
             Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// What came of a datagram to a control port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// It was answered, if only with a refusal.
+    Answered,
+    /// It is no request.
+    Unreadable,
+    /// It names keys that nobody here has, so no answer could be believed.
+    Unanswerable,
+    /// Too many were under way: dropped.
+    Dropped,
+    /// The kernel did not take the answer.
+    Unsent,
+}
+
+impl Asked {
+    /// As its label has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Unreadable => "unreadable",
+            Self::Unanswerable => "unanswerable",
+            Self::Dropped => "dropped",
+            Self::Unsent => "unsent",
         }
     }
 }
@@ -72,6 +101,7 @@ impl Default for Instruments {
             sessions_by_state: Family::default(),
             state_changes: Family::default(),
             refusals: Family::default(),
+            control_requests: Family::default(),
         }
     }
 }
@@ -112,6 +142,11 @@ impl Instruments {
         self.refusals.get_or_create(&[("reason", reason), ("class", class)]).inc();
     }
 
+    /// A datagram has come to a control port.
+    pub fn asked(&self, outcome: Asked) {
+        self.control_requests.get_or_create(&[("outcome", outcome.name())]).inc();
+    }
+
     /// Puts them into a registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         let Self {
@@ -122,6 +157,7 @@ impl Instruments {
             sessions_by_state,
             state_changes,
             refusals,
+            control_requests,
         } = self.clone();
         registry.register(
             "handover_gap_seconds",
@@ -150,6 +186,11 @@ impl Instruments {
             state_changes,
         );
         registry.register("refusals", "Requests about sessions that were refused", refusals);
+        registry.register(
+            "control_requests",
+            "Datagrams to control ports that the daemon answers at, by what came of them",
+            control_requests,
+        );
     }
 }
 
@@ -176,7 +217,8 @@ mod tests {
         clone.asked_store(Operation::Heartbeat, Duration::from_secs(1), true);
         clone.set_sessions("attached", 7);
         clone.changed("reattach");
-        clone.refused("stale-version", "SECURITY_EVENT");
+        clone.refused("STALE_VERSION", "SECURITY_EVENT");
+        clone.asked(Asked::Dropped);
         let text = text(&instruments);
         for line in [
             "jumpgate_handover_gap_seconds_bucket{le=\"0.002\"} 0",
@@ -186,7 +228,8 @@ mod tests {
             "jumpgate_store_failures_total{operation=\"heartbeat\"} 1",
             "jumpgate_sessions_by_state{state=\"attached\"} 7",
             "jumpgate_state_changes_total{input=\"reattach\"} 1",
-            "jumpgate_refusals_total{reason=\"stale-version\",class=\"SECURITY_EVENT\"} 1",
+            "jumpgate_refusals_total{reason=\"STALE_VERSION\",class=\"SECURITY_EVENT\"} 1",
+            "jumpgate_control_requests_total{outcome=\"dropped\"} 1",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         }

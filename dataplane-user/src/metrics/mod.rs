@@ -16,5 +16,5 @@ mod snapshot;
 
 pub use answer::Source;
 pub use endpoint::{Endpoint, ListenError, Listener};
-pub use instruments::{Instruments, Operation};
+pub use instruments::{Asked, Instruments, Operation};
 pub use pulse::Pulse;

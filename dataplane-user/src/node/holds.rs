@@ -12,6 +12,7 @@ use crate::{
     },
 };
 use dataplane_ebpf::{
+    marker::Token,
     table::{Entry, Place},
     wire_id::Key,
 };
@@ -149,6 +150,13 @@ impl Node {
         let token = token.ok_or_else(|| Refusal::NoMarker(marker.to_owned()))?;
         self.holds.keeper()?.acknowledge(token);
         Ok(())
+    }
+
+    /// Notes that a marker was read at a control port, if it is one.
+    pub fn acknowledge_token(&self, token: Token) {
+        if let Ok(keeper) = &self.holds.keeper {
+            keeper.acknowledge(token);
+        }
     }
 
     /// Holds those of the sessions that are not held yet; all of them in one.

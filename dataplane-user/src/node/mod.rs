@@ -53,8 +53,9 @@ use holds::Holds;
 use ids::{hex, parse_session, unhex};
 use ownership::{NodeIndex, Placement, SessionId, lease::BootTime};
 use std::{
-    net::{IpAddr, SocketAddr},
-    os::fd::BorrowedFd,
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
     sync::{Mutex, MutexGuard},
 };
 
@@ -96,6 +97,8 @@ pub struct Node {
     /// How many captures there were.
     captures: u64,
     known: Known,
+    /// The indices of services at whose control port the daemon answers.
+    answers: BTreeSet<u16>,
 }
 
 /// A node of the cluster as this node sees it.
@@ -176,6 +179,7 @@ impl Node {
             loads_capture: false,
             captures: 0,
             known: Known::default(),
+            answers: BTreeSet::new(),
         };
         node.recover_clients();
         node
@@ -212,6 +216,9 @@ impl Node {
         if delivery == Delivery::AfXdp && !control {
             return Err(Refusal::IsAfXdp(service.to_owned()));
         }
+        if control && self.answers.contains(&index) {
+            return Err(Refusal::DaemonAnswers(service.to_owned()));
+        }
         let port = match (control, control_port) {
             (false, _) => address.port(),
             (true, Some(port)) => port,
@@ -220,6 +227,21 @@ impl Node {
         let socket = socket.ok_or(Refusal::NoSocket)?;
         let address = SocketAddr::new(address.ip(), port);
         Ok(self.dataplane.add_socket(index, control, cpu, address, socket)?)
+    }
+
+    /// Gives a socket of the daemon's own for a control port to the selector. Applications can give none for
+    /// that port from then on.
+    pub fn add_control_socket(
+        &mut self,
+        service: &str,
+        cpu: u32,
+        socket: &UdpSocket,
+    ) -> Result<(), Refusal> {
+        let index = self.services[self.find_service(service)?].index;
+        self.answers.remove(&index);
+        self.add_socket(service, true, cpu, Some(socket.as_fd()))?;
+        self.answers.insert(index);
+        Ok(())
     }
 
     /// Adds an off-home row.

@@ -47,6 +47,12 @@ pub enum Refusal {
     /// No control port.
     #[error("service {0:?} has no control_port")]
     NoControlPort(String),
+    /// The daemon answers there.
+    #[error(
+        "the daemon answers at the control port of service {0:?}; if an application is to, set `control = \
+         \"application\"` for it"
+    )]
+    DaemonAnswers(String),
     /// A node without slots mints nothing.
     #[error("this node owns no slots (its weight is 0), so it cannot mint ids")]
     NoSlots,

@@ -3,11 +3,12 @@
 use super::Runtime;
 use crate::cluster::utc;
 use ownership::{
-    SessionId,
+    SessionId, StateVersion,
+    audit::Refusal,
     model::Reason,
     pending::Pending,
     reattach::{Decided, Examined, NoRecord, Proven, Refused, Reply, Secrets, examine},
-    store::{Directory, SessionWrite, Sessions, StoredSession},
+    store::{Directory, DirectoryWrite, Outcome, SessionWrite, Sessions, Store, StoredSession},
     takeover::Strategy,
 };
 use std::{
@@ -45,6 +46,19 @@ impl Runtime {
         *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
+    /// Tells of refusals in the audit log: reason, session, the version that it had, and how many alike there
+    /// were.
+    pub async fn tell(
+        &self,
+        refused: impl IntoIterator<Item = (Reason, Option<SessionId>, Option<StateVersion>, u32)>,
+    ) -> Outcome {
+        let (actor, now) = (self.me().node, utc());
+        let refusal =
+            |(reason, session, stood, count)| Refusal { reason, session, stood, count, actor, now };
+        let write = DirectoryWrite::tell(refused.into_iter().map(refusal));
+        self.stores.directory.write(write).await
+    }
+
     async fn answer_proven(self: &Arc<Self>, proven: Proven) -> Reply {
         let session = proven.session();
         let Some(owned) = self.owned(session) else { return self.answer_without(proven).await };
@@ -64,13 +78,13 @@ impl Runtime {
         };
         // A move has the turn; the client will ask again.
         let Some(turn) = self.turn(session).filter(|turn| self.stored(turn) == owned.stored) else {
-            return uncommitted.settle(ownership::store::Outcome::Unknown);
+            return uncommitted.settle(Outcome::Unknown);
         };
         let write = match SessionWrite::change(&owned.stored, &commit, self.by) {
             Ok(write) => write,
             Err(why) => {
                 tracing::error!(%session, %why, "what was decided here cannot be written");
-                return uncommitted.settle(ownership::store::Outcome::Unknown);
+                return uncommitted.settle(Outcome::Unknown);
             }
         };
         let settled = Mutex::new(None);
@@ -99,9 +113,7 @@ impl Runtime {
             let context = self.context(stored.record.service());
             return match proven.decide(&stored.record, &context) {
                 Decided::Reply(reply) => reply,
-                Decided::Commit(_, uncommitted) => {
-                    uncommitted.settle(ownership::store::Outcome::Unknown)
-                }
+                Decided::Commit(_, uncommitted) => uncommitted.settle(Outcome::Unknown),
             };
         }
         let may_deny = !self.has_owner(stands) && self.may_deny_session(session);

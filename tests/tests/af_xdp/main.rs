@@ -31,7 +31,7 @@ const PLAIN: u16 = 7500;
 fn config(cluster: &Cluster, node: &Node) -> Config {
     let mut config = fleet::config(cluster, node, &fleet::Options::default());
     for service in &mut config.services {
-        service.deliver = Some("af_xdp");
+        (service.deliver, service.control) = (Some("af_xdp"), Some("application"));
     }
     config.services.push(config::Service::native("plain", cluster.vip(Family::V4), PLAIN));
     config

@@ -3,8 +3,7 @@
 use crate::{
     audit::{Entry, Event, Head, NodeChange, NodeEvent, Place, PlacementEvent, Refusal},
     model::{
-        ChangeCause, Class, Context, FenceProof, Input, OperationId, Owner, Reattach, StateChange,
-        Time,
+        ChangeCause, Context, FenceProof, Input, OperationId, Owner, Reattach, StateChange, Time,
     },
     store::{AuditKey, AuditRow},
 };
@@ -91,10 +90,7 @@ impl Event {
             Self::StateChange(_) => "STATE_CHANGE",
             Self::Node(_) => "NODE_EVENT",
             Self::Placement(_) => "PLACEMENT_EVENT",
-            Self::Refusal(refusal) => match refusal.reason.class() {
-                Class::Security => "SECURITY_EVENT",
-                Class::Policy => "POLICY_EVENT",
-            },
+            Self::Refusal(refusal) => refusal.reason.class().name(),
         }
     }
 }
