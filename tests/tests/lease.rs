@@ -296,8 +296,8 @@ fn nodes_know_each_others_epochs_and_forwarded_packets_name_them() -> Result<()>
     let network = Cluster::builder().nodes(2).build()?;
     let Some(etcd) = etcd(&network)? else { return Ok(()) };
     let service = Service::native("game", network.vip(Family::V4), 7000);
-        network.nodes().iter().map(|node| config(&network, node, &etcd, &service)).collect::<Result<_>>()?;
-        network.nodes().iter().map(|node| config(&network, node, &etcd, &service)).collect();
+    let config = |node| config(&network, node, &etcd, &service);
+    let configs: Vec<_> = network.nodes().iter().map(config).collect::<Result<_>>()?;
     let start = |index: usize, arguments: &[&str]| {
         Daemon::start_with(&network, &network.nodes()[index], &configs[index], arguments)
     };

@@ -267,6 +267,14 @@ impl Client {
         }
     }
 
+    /// Lets the daemon read the cluster's secrets again; the numbers of those that are live.
+    pub fn reload_secrets(&mut self) -> Result<Vec<u16>, ClientError> {
+        match self.call(&Request::ReloadSecrets, None)? {
+            Response::Secrets(numbers) => Ok(numbers),
+            _ => Err(ClientError::Answer(None)),
+        }
+    }
+
     /// Mints a wire id in the slot of a session.
     pub fn mint(&mut self, session: &str) -> Result<String, ClientError> {
         match self.call(&Request::Mint { session: session.to_owned() }, None)? {

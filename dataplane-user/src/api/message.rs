@@ -1,6 +1,7 @@
 //! Requests and responses. Ids are hexadecimal, times in milliseconds.
 
 use crate::{dataplane::counters::Counts, hold};
+use ownership::control::Credentials;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
 
@@ -223,6 +224,8 @@ pub enum Request {
         /// The SessionID.
         session: String,
     },
+    /// The cluster's secrets have changed: reads their file again. Answered with [`Response::Secrets`].
+    ReloadSecrets,
     /// Ends a session and forgets its wire ids. Answered with [`Response::Done`].
     Close {
         /// The SessionID.
@@ -283,6 +286,8 @@ pub enum Response {
     Exported(usize),
     /// A session as it stands; nothing if there is none, or only its owner has it.
     Session(Option<SessionState>),
+    /// The numbers of the secrets that are live, the one in force first.
+    Secrets(Vec<u16>),
     /// Sessions were released: what became of the packets that were held.
     Released(hold::Counts),
     /// It was refused; nothing has changed, unless it says so.
@@ -298,6 +303,34 @@ pub struct OpenedSession {
     pub epoch: u32,
     /// Its state_version.
     pub version: u64,
+    /// What its client needs to speak for it at the control port.
+    pub credentials: HexCredentials,
+}
+
+/// A client's [credentials](ownership::control::Credentials), in hexadecimal.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HexCredentials(String);
+
+impl HexCredentials {
+    /// As they are sent and kept.
+    pub fn new(credentials: &Credentials) -> Self {
+        Self(credentials.bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Those that these are, if they are any.
+    pub fn read(&self) -> Option<Credentials> {
+        let byte = |at| u8::from_str_radix(self.0.get(at..at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..self.0.len()).step_by(2).map(byte).collect();
+        Credentials::from_bytes(&bytes?).ok()
+    }
+}
+
+/// Whoever has them can speak for the session, so they are not shown.
+impl std::fmt::Debug for HexCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HexCredentials")
+    }
 }
 
 /// How a node is drained.

@@ -14,8 +14,8 @@ mod wire;
 pub use client::{Client, ClientError};
 pub use message::{
     Answer, CapturedPacket, CapturedPackets, DrainHow, DrainProgress, EventRow, EventTotal, Events,
-    Explanation, HOLD_AT_ONCE, HeldSessions, Interface, LeftOver, MoveResult, NextHop, NodeRow,
-    OpenedSession, Request, Response, ServiceStatus, SessionRow, SessionState, Standing, Stats,
-    Status, XskPlace,
+    Explanation, HOLD_AT_ONCE, HeldSessions, HexCredentials, Interface, LeftOver, MoveResult,
+    NextHop, NodeRow, OpenedSession, Request, Response, ServiceStatus, SessionRow, SessionState,
+    Standing, Stats, Status, XskPlace,
 };
 pub use server::{Server, ServerError};

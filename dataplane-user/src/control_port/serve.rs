@@ -65,7 +65,12 @@ impl Serving {
         Self { _tasks: tasks, desk }
     }
 
-    /// Takes no more requests, and tells of what was refused and is not told of yet.
+    /// Takes no more requests. Markers are acknowledged still: sessions may be on their way.
+    pub fn close(&self) {
+        self.desk.places.close();
+    }
+
+    /// Reads nothing more, and tells of what was refused and is not told of yet.
     pub async fn stop(self) {
         let Self { _tasks: tasks, desk } = self;
         drop(tasks);

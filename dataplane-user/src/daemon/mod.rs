@@ -147,10 +147,13 @@ impl Daemon {
             }
         };
         self.new_links.abort();
+        if let Some(control) = &self.control {
+            control.close();
+        }
+        self.runtime.finish().await;
         if let Some(control) = self.control.take() {
             control.stop().await;
         }
-        self.runtime.finish().await;
         self.running = None;
         // From here on nothing more is held or captured.
         self.end_holds().await;

@@ -254,7 +254,11 @@ fn open(
         }
     }
     let handler = Arc::clone(node);
-    let sessions = Sessions { runtime: Arc::clone(runtime), handle: Handle::current() };
+    let sessions = Sessions {
+        runtime: Arc::clone(runtime),
+        handle: Handle::current(),
+        secrets: config.cluster.secrets.clone(),
+    };
     let server =
         Server::start(&config.api.socket, config.api.mode, move |request, fd| match request {
             Request::Reload => reloader.answer(),

@@ -10,11 +10,13 @@ use super::{
     lock,
 };
 use crate::{
-    api::{Answer, MoveResult, OpenedSession, Request, Response},
+    api::{Answer, HexCredentials, MoveResult, OpenedSession, Request, Response},
     runtime::{Moved, Open, Runtime, Unchanged, Verified},
+    secrets::SecretsFile,
 };
 use ownership::model::Cause;
 use std::{
+    path::PathBuf,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
     thread,
@@ -75,6 +77,8 @@ pub struct Sessions {
     pub runtime: Arc<Runtime>,
     /// Where it runs.
     pub handle: Handle,
+    /// The file of the cluster's secrets.
+    pub secrets: PathBuf,
 }
 
 impl Sessions {
@@ -94,6 +98,7 @@ impl Sessions {
             | Request::AuditVerify
             | Request::AuditExport { .. }
             | Request::Session { .. }
+            | Request::ReloadSecrets
             | Request::Close { .. } => Some(self.handle.block_on(self.commit(request))),
             _ => None,
         }
@@ -110,6 +115,7 @@ impl Sessions {
                     session: opened.session.to_string(),
                     epoch: opened.epoch.get(),
                     version: opened.version.get(),
+                    credentials: HexCredentials::new(&opened.credentials),
                 }));
             }
             Request::Bind { session, client } => {
@@ -132,6 +138,12 @@ impl Sessions {
             }
             Request::Close { session } => {
                 runtime.terminate(parse_session(session)?, Cause::Request).await?;
+            }
+            Request::ReloadSecrets => {
+                let file = SecretsFile::read(&self.secrets)?;
+                runtime.set_secrets(file.secrets());
+                tracing::info!(numbers = ?file.numbers(), "other cluster secrets are in force");
+                return Ok(Response::Secrets(file.numbers()));
             }
             Request::HandOver { session, node } => {
                 let to = runtime.node_named(node)?;
@@ -231,6 +243,7 @@ impl Node {
             | Request::AuditVerify
             | Request::AuditExport { .. }
             | Request::Session { .. }
+            | Request::ReloadSecrets
             | Request::Close { .. } => unreachable!("the runtime commits them first"),
         };
         Ok(response.into())

@@ -9,6 +9,7 @@ use crate::{
     },
     hold::{HoldError, ReleaseError, Unquiet},
     runtime::{NotExported, NotVerified, Unadmitted, Unchanged},
+    secrets::SecretsError,
 };
 use aya::maps::MapError;
 use std::net::SocketAddr;
@@ -47,6 +48,9 @@ pub enum Refusal {
     /// No control port.
     #[error("service {0:?} has no control_port")]
     NoControlPort(String),
+    /// The secrets cannot be read.
+    #[error("the secrets stay as they were: {}", chain(.0))]
+    Secrets(#[from] SecretsError),
     /// The daemon answers there.
     #[error(
         "the daemon answers at the control port of service {0:?}; if an application is to, set `control = \
