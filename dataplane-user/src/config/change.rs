@@ -48,7 +48,7 @@ impl Config {
         // A key that is added must be sorted in here.
         let Self {
             node,
-            cluster: Cluster { hash_seed },
+            cluster: Cluster { hash_seed, secrets },
             nodes,
             interfaces,
             egress,
@@ -68,6 +68,7 @@ impl Config {
         let same = [
             ("`node`", *node == new.node),
             ("`hash_seed` in [cluster]", *hash_seed == new.cluster.hash_seed),
+            ("`secrets` in [cluster]", *secrets == new.cluster.secrets),
             ("[[interfaces]]", *interfaces == new.interfaces),
             ("[egress]", *egress == new.egress),
             ("`lease` in [fence]", *lease == new.fence.lease),
