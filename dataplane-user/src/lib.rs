@@ -18,4 +18,5 @@ pub mod pins;
 pub mod preflight;
 pub mod runtime;
 pub mod secrets;
+pub mod session_client;
 pub mod takeover;

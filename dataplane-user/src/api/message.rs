@@ -581,6 +581,9 @@ pub struct ServiceStatus {
     pub name: String,
     /// Its address and port.
     pub address: String,
+    /// Its control port.
+    #[serde(default)]
+    pub control_port: Option<u16>,
     /// Its protocol.
     pub protocol: String,
     /// How packets get to its application: `socket` or `af_xdp`.

@@ -57,6 +57,7 @@ impl Node {
         ServiceStatus {
             name: service.name.clone(),
             address: service.address.to_string(),
+            control_port: service.control_port,
             protocol: service.protocol.name().to_owned(),
             deliver: service.delivery.name().to_owned(),
             sockets,

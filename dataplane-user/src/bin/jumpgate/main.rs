@@ -3,6 +3,7 @@
 mod audit;
 mod capture;
 mod check;
+mod client;
 mod drain;
 mod events;
 mod explain;
@@ -11,6 +12,7 @@ mod nodes;
 mod output;
 mod reload;
 mod run;
+mod secret;
 mod sessions;
 mod stats;
 mod status;
@@ -21,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use dataplane_user::{api::Client, config::Config, daemon::Options};
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -195,13 +198,50 @@ enum Command {
         json: bool,
     },
     /// Lists the sessions that this node owns.
+    #[command(args_conflicts_with_subcommands = true)]
     Sessions {
+        #[command(subcommand)]
+        order: Option<SessionsOrder>,
         #[command(flatten)]
         daemon: Daemon,
         /// At most so many.
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
         /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Is the client of a session: sends numbered packets to a service that sends them back, changes its address,
+    /// attaches again, and counts what is lost.
+    Client {
+        #[command(flatten)]
+        plan: client::Plan,
+    },
+    /// Lists and changes the cluster's secrets, which the keys of all clients follow from.
+    Secret {
+        #[command(subcommand)]
+        order: secret::Order,
+        /// The configuration file of this node.
+        #[arg(long, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum SessionsOrder {
+    /// Opens a session for a client, and prints what to give to it.
+    Open {
+        #[command(flatten)]
+        daemon: Daemon,
+        /// The service's name.
+        service: String,
+        /// The address and port that the client sends from; it may attach from elsewhere at once.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        client: SocketAddr,
+        /// The CPU that processes it; the first one by default.
+        #[arg(long)]
+        cpu: Option<u32>,
+        /// As JSON: the ticket that `jumpgate client` takes.
         #[arg(long)]
         json: bool,
     },
@@ -267,7 +307,16 @@ fn execute(command: Command) -> Result<()> {
         Command::Session { daemon, session, json } => {
             sessions::show(&mut daemon.connect()?, &session, json)
         }
-        Command::Sessions { daemon, limit, json } => {
+        Command::Client { plan } => client::run(&plan),
+        Command::Secret { order, config } => {
+            let config = config.context("name this node's configuration file with --config")?;
+            secret::secret(&config, order)
+        }
+        Command::Sessions { order: Some(order), .. } => {
+            let SessionsOrder::Open { daemon, service, client, cpu, json } = order;
+            client::open(&mut daemon.connect()?, &service, client, cpu, json)
+        }
+        Command::Sessions { order: None, daemon, limit, json } => {
             sessions::sessions(&mut daemon.connect()?, limit, json)
         }
     }
