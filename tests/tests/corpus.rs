@@ -30,7 +30,10 @@ fn check_output(case: &Case, done: &Simulated, family: Family) -> Result<()> {
             ensure!(done.frame == case.frame, "changed a frame that it did not take");
         }
         XdpResult::Redirect
-            if matches!(done.verdict, Verdict::Local | Verdict::New | Verdict::IcmpLocal) =>
+            if matches!(
+                done.verdict,
+                Verdict::Local | Verdict::New | Verdict::ControlUnknown | Verdict::IcmpLocal
+            ) =>
         {
             if !forwarded_to_us {
                 ensure!(done.frame == case.frame, "changed a client's frame");

@@ -15,7 +15,12 @@ use super::{
 };
 use crate::dataplane::{attach::Mode, services::Delivery};
 use ownership::{NodeIndex, placement::WEIGHT_MAX};
-use std::{net::SocketAddr, ops::RangeInclusive, path::{Path, PathBuf}, time::Duration};
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 const WEIGHT: u32 = 100;
 const LEASE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);

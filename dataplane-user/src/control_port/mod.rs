@@ -28,7 +28,8 @@ use tokio::net::UdpSocket;
 
 /// The sockets of all control ports that the daemon answers at. Nobody answers yet.
 pub struct ControlPorts {
-    sockets: Vec<UdpSocket>,
+    /// Each with its service's place in the configuration.
+    sockets: Vec<(usize, UdpSocket)>,
 }
 
 impl ControlPorts {
@@ -40,7 +41,7 @@ impl ControlPorts {
     /// If an address or port cannot be had, or the selector does not take a socket.
     pub fn open(node: &mut Node, config: &Config) -> Result<Self, OpenError> {
         let mut sockets = Vec::new();
-        for service in &config.services {
+        for (place, service) in config.services.iter().enumerate() {
             let (Some(port), Responder::Daemon) = (service.control_port, service.control) else {
                 continue;
             };
@@ -55,7 +56,7 @@ impl ControlPorts {
                     let (service, why) = (service.name.clone(), refusal.to_string());
                     OpenError::Refused { service, why }
                 })?;
-                sockets.push(UdpSocket::from_std(socket).map_err(bind)?);
+                sockets.push((place, UdpSocket::from_std(socket).map_err(bind)?));
             }
         }
         Ok(Self { sockets })

@@ -33,6 +33,13 @@ pub struct Serving {
     desk: Arc<Desk>,
 }
 
+/// A socket of a control port.
+struct Port {
+    /// The service's place in the configuration.
+    service: usize,
+    socket: UdpSocket,
+}
+
 /// What all sockets have in common.
 struct Desk {
     runtime: Arc<Runtime>,
@@ -44,7 +51,7 @@ struct Desk {
 
 impl Serving {
     pub(super) fn start(
-        sockets: Vec<UdpSocket>,
+        sockets: Vec<(usize, UdpSocket)>,
         runtime: &Arc<Runtime>,
         node: &Arc<Mutex<Node>>,
         instruments: &Instruments,
@@ -57,8 +64,9 @@ impl Serving {
             places: Arc::new(Semaphore::new(AT_ONCE)),
         });
         let mut tasks = JoinSet::new();
-        for socket in sockets {
-            tasks.spawn(Arc::clone(&desk).answer_all(Arc::new(socket)));
+        for (service, socket) in sockets {
+            let port = Arc::new(Port { service, socket });
+            tasks.spawn(Arc::clone(&desk).answer_all(port));
         }
         let teller = Arc::clone(&desk);
         tasks.spawn(async move { teller.refusals.tell_all(&teller.runtime).await });
@@ -82,11 +90,11 @@ impl Serving {
 }
 
 impl Desk {
-    async fn answer_all(self: Arc<Self>, socket: Arc<UdpSocket>) {
+    async fn answer_all(self: Arc<Self>, port: Arc<Port>) {
         let mut buffer = [0; LONGEST];
         loop {
-            match socket.recv_from(&mut buffer).await {
-                Ok((length, source)) => self.take(&socket, &buffer[..length], source),
+            match port.socket.recv_from(&mut buffer).await {
+                Ok((length, source)) => self.take(&port, &buffer[..length], source),
                 Err(error) => {
                     tracing::warn!(%error, "receiving at a control port failed");
                     tokio::time::sleep(PAUSE).await;
@@ -95,7 +103,7 @@ impl Desk {
         }
     }
 
-    fn take(self: &Arc<Self>, socket: &Arc<UdpSocket>, datagram: &[u8], source: SocketAddr) {
+    fn take(self: &Arc<Self>, port: &Arc<Port>, datagram: &[u8], source: SocketAddr) {
         // All that came before it has been taken, and a session's requests wait for each other.
         if let Some(token) = recognise(datagram) {
             return lock(&self.node).acknowledge_token(token);
@@ -106,15 +114,15 @@ impl Desk {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return self.instruments.asked(Asked::Dropped);
         };
-        let (desk, socket) = (Arc::clone(self), Arc::clone(socket));
+        let (desk, port) = (Arc::clone(self), Arc::clone(port));
         tokio::spawn(async move {
-            desk.answer(&socket, &request, source).await;
+            desk.answer(&port, &request, source).await;
             drop(place);
         });
     }
 
-    async fn answer(&self, socket: &UdpSocket, request: &[u8; MESSAGE_LENGTH], source: SocketAddr) {
-        let answered = self.runtime.answer(request, source).await;
+    async fn answer(&self, port: &Port, request: &[u8; MESSAGE_LENGTH], source: SocketAddr) {
+        let answered = self.runtime.answer(port.service, request, source).await;
         if let Some(refused) = answered.refused() {
             self.instruments.refused(refused.reason.name(), refused.class().name());
             self.refusals.add(refused);
@@ -125,7 +133,7 @@ impl Desk {
             Answered::Reply(reply) => {
                 // As long as the request, by their types: nobody is flooded by way of us.
                 let message: &[u8; MESSAGE_LENGTH] = reply.message();
-                match socket.send_to(message, source).await {
+                match port.socket.send_to(message, source).await {
                     Ok(_) => Asked::Answered,
                     Err(error) => {
                         tracing::debug!(%source, %error, "an answer could not be sent");

@@ -16,8 +16,8 @@ use crate::{
 };
 use ownership::model::Cause;
 use std::{
-    path::PathBuf,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},

@@ -162,11 +162,6 @@ impl Node {
         }
     }
 
-    /// The slots of an id, in each service.
-    pub fn slots_of_id(&self, bytes: &[u8]) -> Vec<u16> {
-        (0..self.services.len()).filter_map(|service| self.slot_of(service, bytes)).collect()
-    }
-
     /// The ids of sessions in the tables, in order, behind one of them.
     pub fn ids_after(&self, after: Option<SessionId>, limit: usize) -> Vec<SessionId> {
         let start = after.map_or(Unbounded, Excluded);

@@ -26,14 +26,20 @@ pub enum Answered {
 }
 
 impl Runtime {
-    /// Answers a datagram from `source` that arrived at the control port.
-    pub async fn answer(self: &Arc<Self>, message: &[u8], source: SocketAddr) -> Answered {
+    /// Answers a datagram from `source` that arrived at the control port of the service with this place in the
+    /// configuration.
+    pub async fn answer(
+        self: &Arc<Self>,
+        service: usize,
+        message: &[u8],
+        source: SocketAddr,
+    ) -> Answered {
         let examined = examine(&self.secrets(), message, source, utc());
         match examined {
             Examined::Unreadable(_) => Answered::Nothing(None),
             Examined::Unanswerable(refused) => Answered::Nothing(Some(refused)),
             Examined::Reply(reply) => Answered::Reply(reply),
-            Examined::Proven(proven) => Answered::Reply(self.answer_proven(proven).await),
+            Examined::Proven(proven) => Answered::Reply(self.answer_proven(service, proven).await),
         }
     }
 
@@ -59,9 +65,11 @@ impl Runtime {
         self.stores.directory.write(write).await
     }
 
-    async fn answer_proven(self: &Arc<Self>, proven: Proven) -> Reply {
+    async fn answer_proven(self: &Arc<Self>, place: usize, proven: Proven) -> Reply {
         let session = proven.session();
-        let Some(owned) = self.owned(session) else { return self.answer_without(proven).await };
+        let Some(owned) = self.owned(session) else {
+            return self.answer_without(place, proven).await;
+        };
         if !self.is_open() {
             // Somebody else may have it by now.
             return proven.without(NoRecord::Elsewhere);
@@ -103,7 +111,7 @@ impl Runtime {
     }
 
     /// The answer about a session that this node does not own.
-    async fn answer_without(&self, proven: Proven) -> Reply {
+    async fn answer_without(&self, service: usize, proven: Proven) -> Reply {
         let session = proven.session();
         let stands = match self.stores.sessions.get(session).await {
             Ok(stands) => stands,
@@ -116,7 +124,7 @@ impl Runtime {
                 Decided::Commit(_, uncommitted) => uncommitted.settle(Outcome::Unknown),
             };
         }
-        let may_deny = !self.has_owner(stands) && self.may_deny_session(session);
+        let may_deny = !self.has_owner(stands) && self.may_deny_session(service, session);
         // What was handed to this node may not have been taken in yet.
         let waits = || self.stores.directory.inbox_of(self.me().node, session);
         if may_deny && matches!(waits().await, Ok(None)) {
@@ -125,18 +133,14 @@ impl Runtime {
         proven.without(NoRecord::Elsewhere)
     }
 
-    /// Whether this node may say that there is no such session. Of which service it would be, nobody knows: so
-    /// it has to own its slot in each.
-    fn may_deny_session(&self, session: SessionId) -> bool {
-        let slots = self.node().slots_of_id(&session.bytes());
+    /// Whether this node may say that the service has no such session.
+    fn may_deny_session(&self, service: usize, session: SessionId) -> bool {
+        let slot = self.node().slot_of(service, &session.bytes());
         let is_known = {
             let books = self.books();
             books.placing.off_home.values().any(|row| row.session == session)
         };
-        self.is_open()
-            && !is_known
-            && !slots.is_empty()
-            && slots.into_iter().all(|slot| self.may_deny(slot))
+        self.is_open() && !is_known && slot.is_some_and(|slot| self.may_deny(slot))
     }
 
     /// Whether what the node has read proves that a session has an owner. *Sticky*: its own store's copy of what

@@ -289,7 +289,8 @@ impl Client {
     fn echoed(&mut self, owner: Option<(u32, u64)>, payload: &[u8]) -> io::Result<()> {
         let number = payload.first_chunk().map(|number| u64::from_be_bytes(*number));
         let is_first = number.is_some_and(|number| self.waiting.remove(&number));
-        let hint = owner.map_or(Hint::Current, |(epoch, version)| self.tracker.hint(epoch, version));
+        let hint =
+            owner.map_or(Hint::Current, |(epoch, version)| self.tracker.hint(epoch, version));
         match (hint, number) {
             (Hint::Old, _) => self.counts.stale += 1,
             (_, Some(_)) if is_first => self.counts.answered += 1,

@@ -1,5 +1,8 @@
 use crate::api::HexCredentials;
-use ownership::{Epoch, SessionId, StateVersion, client::{Memory, Tracker}};
+use ownership::{
+    Epoch, SessionId, StateVersion,
+    client::{Memory, Tracker},
+};
 use serde::{Deserialize, Serialize};
 use std::{io, net::SocketAddr};
 use thiserror::Error;

@@ -531,7 +531,7 @@ fn conditions(service: &Service) -> Vec<Case> {
             id_of(service, Session::Here),
             Verdict::RateLimited,
         ),
-        at_control_port("no session", id_in(service, slot::HOME, 92), Verdict::NoSession),
+        at_control_port("no session", id_in(service, slot::HOME, 92), Verdict::RateLimited),
     ]
 }
 

@@ -42,7 +42,9 @@ pub fn secret(config: &Path, order: Order) -> Result<()> {
     show(&file.numbers())?;
     match Client::connect(&config.api.socket) {
         Ok(mut client) => {
-            client.reload_secrets().context("the file is written, but the daemon goes on without it")?;
+            client
+                .reload_secrets()
+                .context("the file is written, but the daemon goes on without it")?;
         }
         Err(ClientError::Connect { .. }) => {
             say!("no daemon runs here: it reads the file when it starts")?;
