@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use dataplane_user::api::{Client as Api, DrainHow, LeftOver};
+use dataplane_user::secrets::SecretsFile;
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::Store;
 use jumpgate_tests::daemon::Daemon;
@@ -45,9 +46,12 @@ fn scene(sessions: &'static str) -> Result<Option<Scene>> {
     let options = cluster::Options { host: Some(host), ..cluster::Options::default() };
     let etcd = node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options));
     let options = Options::default();
+    let secrets = network.scratch().join("secrets");
+    SecretsFile::make(&secrets)?;
     let mut fleet = Fleet { gateways: Vec::new(), daemons: Vec::new() };
     for node in network.nodes() {
         let mut config = fleet::config(&network, node, &options);
+        config.cluster.secrets = Some(secrets.clone());
         config.store = Some(Store { kind: "etcd", members: etcd.urls(), sessions: Some(sessions) });
         fleet.daemons.push(Daemon::start(&network, node, &config)?);
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,8 +18,10 @@ use dataplane_user::secrets::SecretsFile;
 use dataplane_user::session_client::{Client, Ticket};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::Config;
+use jumpgate_tests::daemon::{Daemon, binary};
 use jumpgate_tests::echo::{Opened, Place, SessionId as Id, Sessions, serve, shared_socket};
 use jumpgate_tests::fleet::{self, CONTROL_PORT, Options, PORT};
+use jumpgate_tests::netns::Namespace;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::together::Together;
@@ -573,5 +576,80 @@ fn an_application_gives_no_sockets_for_a_port_where_the_daemon_answers() -> Resu
     let fd = std::os::fd::AsFd::as_fd(&socket);
     let error = scene.nodes.api("a")?.add_socket(SERVICE, true, 0, fd).expect_err("refused");
     ensure!(error.to_string().contains("control = \"application\""), "{error}");
+    Ok(())
+}
+
+/// What `jumpgate` prints in a namespace, and whether it succeeds.
+fn jumpgate(namespace: &Namespace, arguments: &[&str]) -> Result<(bool, String)> {
+    let mut command = namespace.command(binary()?);
+    let output = command.args(arguments).stdin(Stdio::null()).output().context("jumpgate")?;
+    let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    Ok((output.status.success(), out + &err))
+}
+
+#[test]
+fn the_command_line_opens_a_session_and_is_its_client() -> Result<()> {
+    require_root!();
+    let scene = Scene::new(|_| {})?;
+    scene.network.route_vips_to(&[0, 1, 2])?;
+    let host = &scene.network.clients()[0];
+    let [first, second] = [1, 2].map(|at| host.pool_address(Family::V4, at).to_string());
+    let socket = scene.nodes.socket("b")?.display().to_string();
+    let client = format!("{first}:4000");
+    let (done, ticket) = jumpgate(
+        scene.network.nodes()[1].namespace(),
+        &["sessions", "open", SERVICE, "--client", &client, "--json", "--socket", &socket],
+    )?;
+    ensure!(done, "{ticket}");
+    let read: Ticket = serde_json::from_str(&ticket)?;
+    ensure!(read.control == Some(scene.control()) && read.client == Some(client.parse()?));
+    scene.own("b", &read.session, (read.epoch, read.version))?;
+    let file = scene.network.scratch().join("ticket");
+    std::fs::write(&file, ticket)?;
+    let file = file.display().to_string();
+    let arguments = ["client", &file, "--json", "--bind", &second, "--to", &first, "--to", &second];
+    let (done, lines) =
+        jumpgate(host.namespace(), &[&arguments[..], &["--moves", "2", "--close"]].concat())?;
+    ensure!(done, "{lines}");
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let versions: Vec<_> =
+        lines.iter().filter_map(|line| line["value"]["state_version"].as_u64()).collect();
+    ensure!(versions.len() == 4 && versions.is_sorted(), "{lines:?}");
+    let last = &lines.last().context("a line")?["value"];
+    ensure!(last["sent"] == 300 && last["answered"] == 300 && last["moves"] == 2, "{last}");
+    // The session is over.
+    let (done, lines) = jumpgate(host.namespace(), &["client", &file, "--bind", &second])?;
+    ensure!(!done && lines.contains("SessionTerminated"), "{lines}");
+    Ok(())
+}
+
+#[test]
+fn the_command_line_rotates_and_revokes_secrets() -> Result<()> {
+    require_root!();
+    let network = Cluster::builder().nodes(1).build()?;
+    let node = &network.nodes()[0];
+    let config = fleet::config(&network, node, &Options::default());
+    let daemon = Daemon::start(&network, node, &config)?;
+    let file = daemon.config().display().to_string();
+    let secret = |order: &[&str]| {
+        jumpgate(node.namespace(), &[&["secret"], order, &["--config", &file]].concat())
+    };
+    let opened = || -> Result<u16> {
+        let opened = Api::connect(daemon.socket())?.open(SERVICE, 0)?;
+        Ok(opened.credentials.read().context("credentials")?.name().secret)
+    };
+    ensure!(secret(&["show"])? == (true, "1  in force\n".to_owned()));
+    ensure!(opened()? == 1);
+    let both = "2  in force\n1  good until the next rotation\n".to_owned();
+    ensure!(secret(&["rotate"])? == (true, both.clone()));
+    ensure!(opened()? == 2, "the daemon was told");
+    ensure!(secret(&["reload"])? == (true, both));
+    let (done, why) = secret(&["revoke", "7"])?;
+    ensure!(!done && why.contains("secret 7 is not live"), "{why}");
+    ensure!(secret(&["revoke", "2"])? == (true, "1  in force\n".to_owned()));
+    ensure!(opened()? == 1);
+    let (done, why) = secret(&["revoke", "1"])?;
+    ensure!(!done && why.contains("secret 1 is the only one"), "{why}");
     Ok(())
 }
