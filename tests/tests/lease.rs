@@ -363,21 +363,47 @@ fn a_store_that_was_restored_from_a_backup_is_refused() -> Result<()> {
     let network = Cluster::builder().nodes(1).build()?;
     let node = &network.nodes()[0];
     let service = Service::native("game", network.vip(Family::V4), 7000);
-    let config = Config::of(&network, node, std::slice::from_ref(&service));
+    let mut config = Config::of(&network, node, std::slice::from_ref(&service));
+    config.fence = Some(Fence {
+        lease: Duration::from_millis(500),
+        renew: Duration::from_millis(100),
+        margin: Duration::from_millis(50),
+    });
     let store = config.state.path.join("a.store");
     let backup = config.state.path.join("backup");
     let mut daemon = Daemon::start(&network, node, &config)?;
+    let session = Api::connect(daemon.socket())?.open("game", 0)?.session;
     daemon.stop()?;
     fs::copy(&store, &backup)?;
     let mut daemon = Daemon::start(&network, node, &config)?;
     ensure!(Api::connect(daemon.socket())?.status()?.epoch == 2);
     daemon.stop()?;
     fs::copy(&backup, &store)?;
+    let file = network.scratch().join("a/jumpgate.toml");
     // Its epochs would begin a second time.
     let refused = Daemon::start(&network, node, &config);
     ensure!(refused.is_err(), "it starts");
     let log = fs::read_to_string(network.scratch().join("a/log"))?;
     ensure!(log.contains("restored from a backup"), "{log}");
+    // An operator says that all sessions are to end, and then it is taken again.
+    let recover = |arguments: &[&str]| -> Result<String> {
+        let mut command = node.namespace().command(jumpgate_tests::daemon::binary()?);
+        node.mounts().enter(&mut command);
+        let output = command.args(["store", "recover", "--config"]).arg(&file).args(arguments).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let refused = recover(&[]).err().context("without a word about the sessions")?.to_string();
+    ensure!(refused.contains("--all-sessions-end"), "{refused}");
+    let said = recover(&["--all-sessions-end", "--applied", "3"])?;
+    ensure!(said.contains("generation 2; 1 nodes and 1 sessions have ended"), "{said}");
+    let mut daemon = Daemon::start(&network, node, &config)?;
+    let mut api = Api::connect(daemon.socket())?;
+    let state = api.session(&session)?.context("a tombstone")?;
+    ensure!(state.state == "TERMINATED (OWNER_LOST)", "{state:?}");
+    ensure!(api.status()?.revision > 3, "{:?}", api.status()?);
+    api.verify_audit()?;
+    daemon.stop()?;
     // An index that has a name keeps it.
     fs::remove_file(config.state.path.join("a.seen"))?;
     let mut renamed = config.clone();

@@ -7,6 +7,7 @@
 mod backend;
 mod beacon;
 mod lease;
+mod recovery;
 mod seen;
 mod watch;
 
@@ -15,6 +16,7 @@ pub use beacon::Beacon;
 pub use lease::{BeginError, Keeper, Lease, Unresumable};
 pub(crate) use lease::{operation, utc};
 pub use ownership::lease::Over;
+pub use recovery::{NotRecovered, Recovered, recover};
 pub(crate) use watch::look;
 pub use watch::{Heard, Known};
 

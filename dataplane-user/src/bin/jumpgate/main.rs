@@ -16,6 +16,7 @@ mod secret;
 mod sessions;
 mod stats;
 mod status;
+mod store;
 mod table;
 mod verdicts;
 
@@ -182,6 +183,11 @@ enum Command {
         #[arg(long, value_name = "NODE")]
         to: String,
     },
+    /// The store that nodes share.
+    Store {
+        #[command(subcommand)]
+        what: store::What,
+    },
     /// The audit log: one event for each version of everything.
     Audit {
         #[command(subcommand)]
@@ -303,6 +309,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Handover { daemon, session, to } => {
             drain::hand_over(&mut daemon.connect()?, &session, &to)
         }
+        Command::Store { what } => store::store(what),
         Command::Audit { what } => audit::audit(what),
         Command::Session { daemon, session, json } => {
             sessions::show(&mut daemon.connect()?, &session, json)
