@@ -271,7 +271,8 @@ fn explained_alike(kernel: &mut Kernel, case: &Case, done: &Simulated) -> Result
     let explained = kernel.dataplane.explain(&case.frame, ingress)?;
     if done.verdict == Verdict::RateLimited {
         // Buckets are not asked.
-        let is_let_through = matches!(explained.verdict, Verdict::Local | Verdict::New);
+        let is_let_through =
+            matches!(explained.verdict, Verdict::Local | Verdict::New | Verdict::ControlUnknown);
         ensure!(is_let_through && matches!(explained.target, Target::Cpu(_)), "{explained:?}");
         return Ok(());
     }

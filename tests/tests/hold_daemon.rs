@@ -150,7 +150,8 @@ fn sessions_are_held_and_released_under_load_and_nothing_is_lost() -> Result<()>
     for round in 0..5 {
         std::thread::sleep(Duration::from_millis(20));
         let quiet = api.hold(&scene.ids, PATIENCE)?;
-        ensure!((1..=2).contains(&quiet.markers), "{quiet:?}");
+        // Of one CPU or two: the application's at the data port, and the daemon's own at the control port.
+        ensure!([2, 4].contains(&quiet.markers), "{quiet:?}");
         let delivered = scene.delivered()?;
         std::thread::sleep(Duration::from_millis(30));
         ensure!(scene.delivered()? == delivered, "round {round}: not quiet");
