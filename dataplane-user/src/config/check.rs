@@ -28,7 +28,7 @@ pub(super) fn check(config: &Config, document: &Document<'_>) {
     fence(config, document);
     services(config, document);
     on_loss(config, document);
-    socket(config, document);
+    sockets(config, document);
     // Takes a search, and says less than the checks before.
     if !document.has_problems() {
         room(config, document);
@@ -186,14 +186,21 @@ fn on_loss(config: &Config, document: &Document<'_>) {
     }
 }
 
-fn socket(config: &Config, document: &Document<'_>) {
-    let length = config.api.socket.as_os_str().as_bytes().len();
-    if length > SOCKET_MAX {
-        let message = format!(
-            "`socket` is a path of {length} bytes: the kernel takes at most {SOCKET_MAX}, so \
-             choose a shorter one"
-        );
-        document.report(document.place("api", 0, "socket"), message);
+fn sockets(config: &Config, document: &Document<'_>) {
+    let sockets = [("api", &config.api.socket), ("sessions_api", &config.sessions_api.socket)];
+    for (section, socket) in sockets {
+        let length = socket.as_os_str().as_bytes().len();
+        if length > SOCKET_MAX {
+            let message = format!(
+                "`socket` is a path of {length} bytes: the kernel takes at most {SOCKET_MAX}, so \
+                 choose a shorter one"
+            );
+            document.report(document.place(section, 0, "socket"), message);
+        }
+    }
+    if config.api.socket == config.sessions_api.socket {
+        let message = "`socket` is the one of [api], too: each needs its own".to_owned();
+        document.report(document.place("sessions_api", 0, "socket"), message);
     }
 }
 

@@ -1,7 +1,7 @@
 //! From TOML values to typed ones; an error says what the value must be.
 
 use super::{
-    EgressInterfaces, cpus,
+    Account, EgressInterfaces, cpus,
     hint::{alternatives, did_you_mean},
 };
 use dataplane_ebpf::dissect::quic_lb::UNROUTABLE;
@@ -243,6 +243,24 @@ pub(super) fn permissions(value: &DeValue<'_>) -> Result<u32, String> {
         .and_then(|text| u32::from_str_radix(text, 8).ok())
         .filter(|&mode| mode <= 0o777)
         .ok_or_else(|| "a string of octal digits up to \"0777\", such as \"0660\"".to_owned())
+}
+
+/// A user or group.
+pub(super) fn account(value: &DeValue<'_>) -> Result<Account, String> {
+    let id = number(value).and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX);
+    let fits = |text: &&str| !text.is_empty() && !text.contains([':', '\0', '\n']);
+    let name = value.as_str().filter(fits);
+    id.map(Account::Id)
+        .or_else(|| name.map(|name| Account::Name(name.to_owned())))
+        .ok_or_else(|| "a name such as \"game\", or a number such as 1001".to_owned())
+}
+
+/// Users or groups.
+pub(super) fn accounts(value: &DeValue<'_>) -> Result<Vec<Account>, String> {
+    const EXPECTED: &str = "a list of users, by name or number, such as [\"game\", 1001]";
+    let array = value.as_array().ok_or(EXPECTED)?;
+    let accounts = array.iter().map(|value| account(value.get_ref()));
+    accounts.collect::<Result<_, _>>().map_err(|_| EXPECTED.to_owned())
 }
 
 /// Lengths of server ids, by config id: one for all, or a list.

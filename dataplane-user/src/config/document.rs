@@ -207,6 +207,11 @@ impl<'d, 'a> Section<'d, 'a> {
         Some(self.optional(key, convert)?.unwrap_or(default))
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entry(key).is_some()
+    }
+
     /// Reports a key, if it is there, as one that has no place beside the others.
     pub(super) fn refuse(&self, key: &str, message: impl FnOnce() -> String) {
         if let Some((span, _)) = self.entry(key) {

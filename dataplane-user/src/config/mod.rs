@@ -15,6 +15,7 @@ mod policy;
 mod protocol;
 mod schema;
 mod sections;
+mod sessions_api;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod tests;
 pub use change::{Changes, Fixed};
 pub use cpus::online as online_cpus;
 pub use error::{ConfigError, Problem};
+pub use sessions_api::{Account, MutualTls, SessionsApi};
 pub use store::{EtcdStore, Store, Tls};
 
 use crate::dataplane::{attach::Mode, services};
@@ -75,6 +77,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[log]`
     pub log: Log,
+    /// `[sessions_api]`
+    pub sessions_api: SessionsApi,
     /// `[pins]`
     pub pins: Pins,
     /// `[state]`
@@ -246,6 +250,10 @@ pub struct Service {
     /// `on_loss`: what becomes of the sessions of a node that is lost: `"deny"` (they wait for it), `"terminate"` or
     /// `"take_over"` (by the others, if sessions are kept in a store that all share); default `"deny"`.
     pub on_loss: OnLoss,
+    /// `users`: a list of users of the system, by name or number, such as `["game", 1001]`; default
+    /// whoever may open the socket. Who may open sessions of this service, besides root. With it, the
+    /// service's sessions cannot be used over TCP.
+    pub users: Option<Vec<Account>>,
 }
 
 /// `[drain]`: how sessions are moved when a node is drained or another one takes its share.

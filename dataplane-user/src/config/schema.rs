@@ -49,6 +49,7 @@ pub(super) const SECTIONS: &[Schema] = &[
             "switch_interval",
             "switch_cooldown",
             "on_loss",
+            "users",
         ],
     ),
     one("drain", &["deadline", "left_over", "at_once", "per_second", "quiet", "application"]),
@@ -56,6 +57,10 @@ pub(super) const SECTIONS: &[Schema] = &[
     one("api", &["socket", "mode"]),
     one("metrics", &["listen"]),
     one("log", &["level", "format"]),
+    one(
+        "sessions_api",
+        &["socket", "mode", "group", "listen", "certificate", "key", "client_authorities"],
+    ),
     one("pins", &["enabled", "path"]),
     one("state", &["path"]),
     one(

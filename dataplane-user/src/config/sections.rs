@@ -11,7 +11,7 @@ use super::{
     document::{Document, Section},
     limits, policy,
     protocol::protocol,
-    store,
+    sessions_api, store,
 };
 use crate::dataplane::{attach::Mode, services::Delivery};
 use ownership::{NodeIndex, placement::WEIGHT_MAX};
@@ -54,6 +54,8 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
     let api = api(&document.section("api"), node.as_deref().unwrap_or_default());
     let metrics = document.section("metrics").optional("listen", socket_address);
     let log = log(&document.section("log"));
+    let sessions_api =
+        sessions_api::read(&document.section("sessions_api"), node.as_deref().unwrap_or_default());
     let pins = pins(&document.section("pins"));
     let store =
         store::read(&document.section("store"), &folder, node.as_deref().unwrap_or_default());
@@ -71,6 +73,7 @@ pub(super) fn read(document: &Document<'_>) -> Option<Config> {
         api: api?,
         metrics: Metrics { listen: metrics? },
         log: log?,
+        sessions_api: sessions_api?,
         pins: pins?,
         state: State { path: state? },
         store: store?,
@@ -164,6 +167,7 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
     let delivery = section.or("deliver", Delivery::Socket, choice(&choices));
     let bindings = [("ignore", false), ("enforce", true)];
     let enforces_binding = section.or("binding", false, choice(&bindings));
+    let users = sessions_api::users(section);
     let policy = policy::read(section);
     let (policy, on_loss) = policy?;
     Some(Service {
@@ -177,6 +181,7 @@ fn service(section: &Section<'_, '_>) -> Option<Service> {
         enforces_binding: enforces_binding?,
         policy,
         on_loss,
+        users: users?,
     })
 }
 

@@ -76,6 +76,10 @@ fn a_small_file_gets_the_defaults() {
     assert_eq!(config.api.mode, 0o660);
     assert_eq!(config.metrics.listen, None);
     assert_eq!(config.log, Log { level: Level::Info, format: LogFormat::Text });
+    assert_eq!(config.sessions_api.socket, Path::new("/run/jumpgate/a.sessions.sock"));
+    assert_eq!(config.sessions_api.mode, 0o660);
+    assert_eq!((config.sessions_api.group, config.sessions_api.tcp), (None, None));
+    assert_eq!(config.services[0].users, None);
     assert!(config.pins.enabled);
     assert_eq!(config.pins.path, Path::new("/sys/fs/bpf/jumpgate"));
     assert_eq!(config.state.path, Path::new("/var/lib/jumpgate"));
@@ -149,6 +153,7 @@ control_rate = 200
 control_burst = 2000
 deliver = "af_xdp"
 binding = "enforce"
+users = ["game", 1001]
 [egress]
 interfaces = ["tun0", "eth1"]
 [fence]
@@ -172,6 +177,14 @@ listen = "[::]:9472"
 [log]
 level = "debug"
 format = "json"
+[sessions_api]
+socket = "/tmp/s.sock"
+mode = "0666"
+group = "gateway"
+listen = "[2001:db8::1]:7480"
+certificate = "/c"
+key = "/k"
+client_authorities = "/ca"
 [pins]
 enabled = false
 path = "/p"
@@ -201,7 +214,44 @@ path = "/t/store"
     assert_eq!((config.api.mode, config.pins.enabled), (0o600, false));
     assert_eq!(config.log, Log { level: Level::Debug, format: LogFormat::Json });
     assert_eq!(config.metrics.listen, Some("[::]:9472".parse().unwrap()));
+    let users = [Account::Name("game".to_owned()), Account::Id(1001)];
+    assert_eq!(config.services[1].users.as_deref(), Some(&users[..]));
+    let sessions_api = SessionsApi {
+        socket: "/tmp/s.sock".into(),
+        mode: 0o666,
+        group: Some(Account::Name("gateway".to_owned())),
+        tcp: Some(MutualTls {
+            listen: "[2001:db8::1]:7480".parse().unwrap(),
+            certificate: "/c".into(),
+            key: "/k".into(),
+            client_authorities: "/ca".into(),
+        }),
+    };
+    assert_eq!(config.sessions_api, sessions_api);
     assert_eq!(config.store, Store::Embedded { path: "/t/store".into() });
+}
+
+#[test]
+fn sessions_are_opened_over_tcp_with_certificates_on_both_sides_only() {
+    let all = [
+        "listen = \"192.0.2.1:7480\"",
+        "certificate = \"/c\"",
+        "key = \"/k\"",
+        "client_authorities = \"/ca\"",
+    ];
+    for lacking in 0..all.len() {
+        let lines: Vec<_> = (0..all.len()).filter(|&at| at != lacking).map(|at| all[at]).collect();
+        let refused = and(&format!("[sessions_api]\n{}\n", lines.join("\n")));
+        let key = all[lacking].split_once(' ').unwrap().0;
+        let expected = format!("in [sessions_api] needs `{key}` beside it");
+        assert!(refused.contains(&expected), "{refused}");
+        assert!(refused.contains("takes only clients with a certificate"), "{refused}");
+    }
+    let refused = and(&format!("[sessions_api]\n{}\n", all[0]));
+    assert!(
+        refused.contains("needs `certificate` and `key` and `client_authorities`"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -504,6 +554,22 @@ fn values_of_the_wrong_kind_or_out_of_range() {
         ),
         ("[metrics]\nlisten = \"9472\"", format!("28:10: `listen` is \"9472\": {LISTEN}")),
         ("[metrics]\nlisten = \"[::1]:0\"", format!("28:10: `listen` is \"[::1]:0\": {LISTEN}")),
+        ("[sessions_api]\nlisten = \"7480\"", format!("28:10: `listen` is \"7480\": {LISTEN}")),
+        (
+            "[sessions_api]\ngroup = \"\"",
+            "28:9: `group` is \"\": it must be a name such as \"game\", or a number such as 1001"
+                .to_owned(),
+        ),
+        (
+            "[sessions_api]\nsocket = \"/run/jumpgate/a.sock\"",
+            "28:10: `socket` is the one of [api], too: each needs its own".to_owned(),
+        ),
+        (
+            "users = [-1]",
+            "27:9: `users` is [-1]: it must be a list of users, by name or number, such as \
+             [\"game\", 1001]"
+                .to_owned(),
+        ),
         (
             "[pins]\nenabled = \"yes\"",
             "28:11: `enabled` is \"yes\": it must be true or false, without quotes".to_owned(),
