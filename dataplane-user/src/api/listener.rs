@@ -1,7 +1,10 @@
 //! The listening socket and its file.
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket,
+use nix::{
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket,
+    },
+    unistd::{Gid, chown},
 };
 use std::{
     fs::{self, Permissions},
@@ -20,23 +23,34 @@ pub struct SocketFile {
     identity: (u64, u64),
 }
 
-/// Listens at a path, whose file gets `mode`. A socket that is there already is replaced, any
-/// other file is left alone.
-pub fn listen_at(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
-    let (listener, file) = make_socket(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The permissions of the socket's file.
+    pub mode: u32,
+    /// Its group; this process's if it is none.
+    pub group: Option<Gid>,
+}
+
+/// Listens at a path. A socket that is there already is replaced, any other file is left alone.
+pub fn listen_at(path: &Path, kind: SockType, access: Access) -> io::Result<(OwnedFd, SocketFile)> {
+    let (listener, file) = make_socket(path, kind)?;
+    if access.group.is_some() {
+        chown(path, None, access.group)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(access.mode))?;
     // Only now can anybody connect: nobody does with the permissions of before.
     listen(&listener, Backlog::new(64)?)?;
     Ok((listener, file))
 }
 
 /// The socket and its file, before anybody can connect.
-pub fn make_socket(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
+pub fn make_socket(path: &Path, kind: SockType) -> io::Result<(OwnedFd, SocketFile)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     remove_old(path)?;
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
     Ok((socket, file))
@@ -83,19 +97,23 @@ impl Drop for SocketFile {
 mod tests {
     use super::*;
 
+    fn listen_with(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
+        listen_at(path, SockType::SeqPacket, Access { mode, group: None })
+    }
+
     #[test]
     fn only_a_socket_is_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.sock");
         fs::write(&path, "precious").expect("written");
-        let error = listen_at(&path, 0o600).expect_err("refused");
+        let error = listen_with(&path, 0o600).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        make_socket(&path).expect_err("refused");
+        make_socket(&path, SockType::Stream).expect_err("refused");
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
         fs::remove_file(&path).expect("removed");
 
-        let (_old, old_file) = listen_at(&path, 0o600).expect("listening");
-        let (_new, new_file) = listen_at(&path, 0o640).expect("listening");
+        let (_old, old_file) = listen_with(&path, 0o600).expect("listening");
+        let (_new, new_file) = listen_with(&path, 0o640).expect("listening");
         assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, 0o640);
         drop(old_file);
         assert!(path.exists(), "it is another's");

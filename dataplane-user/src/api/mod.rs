@@ -5,9 +5,9 @@
 //! (`SCM_RIGHTS`).
 
 mod client;
-mod listener;
+pub(crate) mod listener;
 mod message;
-mod places;
+pub(crate) mod places;
 mod server;
 mod wire;
 

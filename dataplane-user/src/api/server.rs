@@ -1,13 +1,13 @@
 //! The daemon's end of the socket: a thread for each connection, and a bound on them.
 
 use super::{
-    listener::{SocketFile, accept, listen_at, make_socket},
+    listener::{Access, SocketFile, accept, listen_at, make_socket},
     message::{Answer, Request, Response},
     places::Places,
     wire::{self, Message, ReceiveError},
 };
 use nix::sys::{
-    socket::{MsgFlags, getsockopt, setsockopt, sockopt},
+    socket::{MsgFlags, SockType, getsockopt, setsockopt, sockopt},
     time::{TimeVal, TimeValLike},
 };
 use std::{
@@ -52,7 +52,7 @@ impl Server {
         H: Fn(Request, Option<OwnedFd>) -> Answer + Send + Sync + 'static,
     {
         let start = || {
-            let (listener, file) = listen_at(path, mode)?;
+            let (listener, file) = listen_at(path, SockType::SeqPacket, Access { mode, group: None })?;
             thread::Builder::new()
                 .name("api".into())
                 .spawn(move || accept_all(&listener, &Arc::new(handler)))?;
@@ -64,7 +64,7 @@ impl Server {
     /// Whether [`Server::start`] could listen at `path` now. Nobody can connect meanwhile, and no
     /// file but an earlier daemon's socket is removed.
     pub fn check(path: &Path) -> Result<(), ServerError> {
-        let made = make_socket(path).map(drop);
+        let made = make_socket(path, SockType::SeqPacket).map(drop);
         made.map_err(|source| ServerError { path: path.to_owned(), source })
     }
 }
