@@ -13,6 +13,7 @@ use crate::{
     node::StateError,
     runtime::PlaceError,
     secrets::SecretsError,
+    sessions_api,
     takeover::LookError,
 };
 use ownership::store::Fault;
@@ -94,4 +95,7 @@ pub enum StartError {
     /// About the socket.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// About the Sessions API.
+    #[error(transparent)]
+    Sessions(#[from] sessions_api::ServerError),
 }

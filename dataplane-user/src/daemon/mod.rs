@@ -21,6 +21,7 @@ use crate::{
     node::{Node, StateFolder, end_holds, lock},
     pins,
     runtime::{End, Running, Runtime},
+    sessions_api,
 };
 use ownership::{NodeIndex, store::Fault};
 use std::{
@@ -101,6 +102,7 @@ pub struct Daemon {
     reloader: Reloader,
     reloads: Reloads,
     _server: Server,
+    sessions_api: Option<sessions_api::Server>,
     state: Arc<StateFolder>,
 }
 
@@ -154,6 +156,7 @@ impl Daemon {
         if let Some(control) = self.control.take() {
             control.stop().await;
         }
+        self.sessions_api = None;
         self.running = None;
         // From here on nothing more is held or captured.
         self.end_holds().await;

@@ -21,7 +21,7 @@ use crate::{
     node::{Incarnation, Node, Parts, Peer, Registry, Sessions, StateFolder, answer, lock},
     preflight,
     runtime::{PlaceError, Runtime, Settings, Stores, first_placement},
-    secrets,
+    secrets, sessions_api,
     takeover::{self, Reason, Start},
 };
 use dataplane_ebpf::node::LinkRow;
@@ -62,6 +62,7 @@ impl Daemon {
         let state = StateFolder::open(&config.state.path, &config.node)?;
         // Nobody is to be answered before the node is ready, though.
         Server::check(&config.api.socket)?;
+        sessions_api::Server::check(&config)?;
         let load = load_options(&config, options.log_packets);
         let start = takeover::look(&config, &state, &load, options.fresh)?;
         let this = config.this_node();
@@ -148,7 +149,7 @@ impl Daemon {
         let asked = reloader.clone();
         let way = (&interfaces, &links);
         match open(&node, &runtime, identity, &config, way, &state, &start, asked) {
-            Ok(server) => {
+            Ok((server, sessions_api)) => {
                 made.0 = None;
                 let is_adopted = matches!(start, Start::Adopt { .. });
                 let socket = config.api.socket.display();
@@ -181,6 +182,7 @@ impl Daemon {
                     reloader,
                     reloads,
                     _server: server,
+                    sessions_api: Some(sessions_api),
                     state,
                 })
             }
@@ -238,7 +240,7 @@ fn open(
     state: &StateFolder,
     start: &Start,
     reloader: Reloader,
-) -> Result<Server, StartError> {
+) -> Result<(Server, sessions_api::Server), StartError> {
     {
         let mut node = lock(node);
         // A successor relies on the record as soon as anything is attached.
@@ -259,15 +261,17 @@ fn open(
         handle: Handle::current(),
         secrets: config.cluster.secrets.clone(),
     };
-    let server =
-        Server::start(&config.api.socket, config.api.mode, move |request, fd| match request {
-            Request::Reload => reloader.answer(),
-            request => answer(&handler, &sessions, &request, fd.as_ref()),
-        });
-    server.map_err(|error| {
-        give_up(&mut lock(node), start);
-        error.into()
-    })
+    let listen = || {
+        // Whoever is answered at the other socket finds this one, too.
+        let sessions_api = sessions_api::Server::start(config, Arc::clone(runtime))?;
+        let server =
+            Server::start(&config.api.socket, config.api.mode, move |request, fd| match request {
+                Request::Reload => reloader.answer(),
+                request => answer(&handler, &sessions, &request, fd.as_ref()),
+            })?;
+        Ok((server, sessions_api))
+    };
+    listen().inspect_err(|_| give_up(&mut lock(node), start))
 }
 
 /// Records this incarnation, if its tables are pinned.
