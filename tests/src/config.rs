@@ -45,6 +45,8 @@ pub struct Config {
     /// What the daemon writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Log>,
+    /// Where applications open sessions.
+    pub sessions_api: SessionsApi,
     /// Where maps and links are pinned.
     pub pins: Pins,
     /// What the daemon remembers.
@@ -190,6 +192,9 @@ pub struct Service {
     /// How packets get to the application: `socket` or `af_xdp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliver: Option<&'static str>,
+    /// The users who may open its sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<u32>>,
 }
 
 impl Service {
@@ -215,6 +220,7 @@ impl Service {
             server_id_length: None,
             config_id: None,
             deliver: None,
+            users: None,
         }
     }
 }
@@ -243,6 +249,31 @@ pub struct Log {
     pub level: &'static str,
     /// `text` or `json`.
     pub format: &'static str,
+}
+
+/// `[sessions_api]`
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionsApi {
+    /// The path of the socket.
+    pub socket: PathBuf,
+    /// Its permissions, octal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// The address and port of a TCP socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// The file of its certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// The file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The file of who signs the clients' certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// `[pins]`
@@ -304,6 +335,15 @@ impl Config {
             api: Api { socket: directory.join("api.sock"), mode: None },
             metrics: None,
             log: None,
+            sessions_api: SessionsApi {
+                socket: directory.join("sessions.sock"),
+                mode: None,
+                group: None,
+                listen: None,
+                certificate: None,
+                key: None,
+                client_authorities: None,
+            },
             pins: Pins { path: format!("{BPFFS}/jumpgate").into(), enabled: None },
             state: State { path: directory.join("state") },
             store: None,

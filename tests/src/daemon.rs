@@ -36,6 +36,7 @@ pub struct Daemon {
     namespace: Namespace,
     mounts: Mounts,
     socket: PathBuf,
+    sessions_socket: PathBuf,
     config: PathBuf,
     log: PathBuf,
     child: Child,
@@ -91,6 +92,7 @@ impl Daemon {
             namespace: node.namespace().clone(),
             mounts: node.mounts().clone(),
             socket: config.api.socket.clone(),
+            sessions_socket: config.sessions_api.socket.clone(),
             config: file,
             log,
             child,
@@ -122,6 +124,11 @@ impl Daemon {
     /// Its Unix socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The Unix socket of its Sessions API.
+    pub fn sessions_socket(&self) -> &Path {
+        &self.sessions_socket
     }
 
     /// Its configuration file.
