@@ -15,6 +15,8 @@ pub mod config;
 pub mod corpus;
 pub mod daemon;
 pub mod echo;
+#[path = "../../dataplane-user/examples/echo_gateway/gateway.rs"]
+pub mod echo_gateway;
 pub mod fleet;
 pub mod flow;
 pub mod forged;

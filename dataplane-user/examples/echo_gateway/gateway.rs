@@ -84,8 +84,6 @@ pub struct Gateway {
 struct Shared {
     options: Options,
     stop: AtomicBool,
-    /// Whether it acknowledges markers.
-    is_deaf: AtomicBool,
     sockets: Vec<Socket>,
     sessions: Mutex<HashMap<SessionId, Session>>,
     /// The random bytes of clients whose sessions are being opened.
@@ -129,7 +127,6 @@ impl Gateway {
         let shared = Arc::new(Shared {
             options,
             stop: AtomicBool::new(false),
-            is_deaf: AtomicBool::new(false),
             sockets,
             sessions: Mutex::default(),
             opening: Mutex::default(),
@@ -149,14 +146,9 @@ impl Gateway {
         Ok(Self { shared, threads })
     }
 
-    /// Waits until it is attached to a daemon, and the daemon has its sockets.
+    /// Whether it is attached to a daemon, and the daemon has its sockets.
     pub fn is_attached(&self) -> bool {
         self.shared.daemon.borrow().is_some()
-    }
-
-    /// Whether it acknowledges markers: it does unless told otherwise.
-    pub fn acknowledge(&self, whether: bool) {
-        self.shared.is_deaf.store(!whether, Ordering::Relaxed);
     }
 
     /// How many packets of a session were answered, on all nodes; nothing if this gateway has it not.
@@ -225,9 +217,7 @@ fn serve(shared: &Arc<Shared>, at: usize, handle: &runtime::Handle) -> Result<()
         let packet = &packet[..length];
         if let Some(token) = recognise(packet) {
             // Whatever came before it is answered.
-            if !shared.is_deaf.load(Ordering::Relaxed) {
-                acknowledging.acknowledge(token);
-            }
+            acknowledging.acknowledge(token);
             continue;
         }
         match Header::decode(packet) {
@@ -298,8 +288,7 @@ fn open(
         match opened {
             Ok(opened) => {
                 let owner = (opened.epoch.get(), opened.version.get());
-                locked(&shared.sessions)
-                    .insert(opened.session, Session { owner, answered: 0 });
+                locked(&shared.sessions).insert(opened.session, Session { owner, answered: 0 });
                 let session = opened.session.bytes();
                 let header = Header { kind: TYPE_OPENED, session, owner: Some(owner) };
                 shared.send(at, client, header, &random);

@@ -7,6 +7,7 @@
 //!
 //! serves the service "echo" on CPUs 0 and 1, those of `sessions.cpus`. `gateway.rs` is the application.
 
+#[expect(dead_code, reason = "tests ask more of it")]
 mod gateway;
 
 use anyhow::{Context, Result, bail};

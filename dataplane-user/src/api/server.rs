@@ -52,7 +52,8 @@ impl Server {
         H: Fn(Request, Option<OwnedFd>) -> Answer + Send + Sync + 'static,
     {
         let start = || {
-            let (listener, file) = listen_at(path, SockType::SeqPacket, Access { mode, group: None })?;
+            let (listener, file) =
+                listen_at(path, SockType::SeqPacket, Access { mode, group: None })?;
             thread::Builder::new()
                 .name("api".into())
                 .spawn(move || accept_all(&listener, &Arc::new(handler)))?;
