@@ -354,13 +354,15 @@ async fn take_up(
     loop {
         let page = client.list(Some(&shared.options.service), after, None).await?;
         for session in page.sessions {
-            let owner = (session.epoch.get(), session.version.get());
-            known.insert(session.session);
-            locked(&shared.sessions)
-                .entry(session.session)
-                .or_insert(Session { owner, answered: 0 })
-                .owner = owner;
-            attachment.answers().own(session.session).await?;
+            let (session, owner) = (session.session, (session.epoch.get(), session.version.get()));
+            known.insert(session);
+            attachment.answers().own(session).await?;
+            let was_here = locked(&shared.sessions).get_mut(&session).map(|row| row.owner = owner);
+            if was_here.is_none() {
+                // It came while nobody was attached.
+                let answered = answered(client.get(session).await?.context);
+                locked(&shared.sessions).insert(session, Session { owner, answered });
+            }
         }
         after = page.next;
         if after.is_none() {
@@ -375,8 +377,7 @@ async fn take_up(
 async fn obey(shared: &Shared, answers: &Answers, notice: Notice) -> Result<(), ClientError> {
     match notice {
         Notice::Granted { session, epoch, version, context, .. } => {
-            let answered = context.try_into().map_or(0, u64::from_be_bytes);
-            let owner = (epoch.get(), version.get());
+            let (owner, answered) = ((epoch.get(), version.get()), answered(context));
             locked(&shared.sessions).insert(session, Session { owner, answered });
             answers.ready(session, true).await
         }
@@ -402,6 +403,11 @@ async fn obey(shared: &Shared, answers: &Answers, notice: Notice) -> Result<(), 
             Ok(())
         }
     }
+}
+
+/// How many packets were answered, by the context of a session.
+fn answered(context: Vec<u8>) -> u64 {
+    context.try_into().map_or(0, u64::from_be_bytes)
 }
 
 /// Tells the daemon that markers were read.
