@@ -71,7 +71,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { name: "BPF rustc",   why: "compiles the XDP program",             needed: Needed::Run,  present: has_compiler,   mend: get_compiler },
     Tool { name: "bpf-linker",  why: "links the XDP program",                needed: Needed::Run,  present: has_linker,     mend: get_linker },
     Tool { name: "ip",          why: "the tests' and the demo's networks",   needed: Needed::Run,  present: has_ip,         mend: get_ip },
-    Tool { name: "protoc",      why: "compiles the protocol of etcd",        needed: Needed::Run,  present: has_protoc,     mend: get_protoc },
+    Tool { name: "protoc",      why: "compiles gRPC protocols",              needed: Needed::Run,  present: has_protoc,     mend: get_protoc },
     Tool { name: "ethtool",     why: "turns checksum offload off on veth",   needed: Needed::Run,  present: has_ethtool,    mend: get_ethtool },
     Tool { name: "nft",         why: "cuts members of test clusters off",    needed: Needed::Test, present: has_nft,        mend: get_nft },
     Tool { name: "etcd",        why: "the tests' and benchmarks' clusters",  needed: Needed::Test, present: has_etcd,       mend: get_etcd },
