@@ -17,7 +17,7 @@ pub mod node;
 pub mod pins;
 pub mod preflight;
 pub mod runtime;
-pub mod sessions_api;
 pub mod secrets;
 pub mod session_client;
+pub mod sessions_api;
 pub mod takeover;
