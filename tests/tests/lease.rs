@@ -389,7 +389,8 @@ fn a_store_that_was_restored_from_a_backup_is_refused() -> Result<()> {
     let recover = |arguments: &[&str]| -> Result<String> {
         let mut command = node.namespace().command(jumpgate_tests::daemon::binary()?);
         node.mounts().enter(&mut command);
-        let output = command.args(["store", "recover", "--config"]).arg(&file).args(arguments).output()?;
+        let output =
+            command.args(["store", "recover", "--config"]).arg(&file).args(arguments).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
     };
