@@ -1,10 +1,10 @@
 //! The node in its cluster: which sessions it owns, by the store, and what the kernel does for them.
 //!
 //! The rules are the crate [`ownership`]'s; here they meet the store, the kernel and the clock. Nothing is
-//! installed in the kernel before it is committed: a session's entries follow its record
-//! ([`Runtime::publish`]). Everything is a task of its own: the watch over nodes and placement ([`watch`]), the
-//! [`inbox`], the sessions whose time is over ([`expiry`]), and one for each request and each move. A session
-//! has one write under way at a time ([`Turn`]); while nobody knows what came of it, it is held.
+//! installed in the kernel before it is committed: a session's entries follow its record (`publish`). Everything is a
+//! task of its own: the watch over nodes and placement (`watch.rs`), the inbox, the sessions whose time is over
+//! (`expiry.rs`), and one for each request and each move. A session has one write under way at a time (`Turn`); while
+//! nobody knows what came of it, it is held.
 
 mod answer;
 mod audit;
