@@ -81,11 +81,10 @@ impl Runtime {
                 }
             }
             match arrived.resume(&self.stored(&turn), &self.context(stands.record.service())) {
-                Ok(pending) => {
-                    if let Err(why) = self.commit(&turn, pending, Input::Resume, |_| {}).await {
-                        tracing::warn!(%session, %why, "a session is not resumed yet");
-                    }
-                }
+                Ok(pending) => match self.commit(&turn, pending, Input::Resume, |_| {}).await {
+                    Ok(_) => self.tell_change(session),
+                    Err(why) => tracing::warn!(%session, %why, "a session is not resumed yet"),
+                },
                 Err(why) => tracing::error!(%session, %why, "a session cannot be resumed"),
             }
         } else if stands.record.owner() != self.me() || stands.record.is_terminated() {
@@ -191,7 +190,10 @@ impl Runtime {
     pub(super) async fn finish_arrival(self: &Arc<Self>, turn: &Turn) {
         let session = turn.session;
         match self.change(turn, Input::Resume).await {
-            Ok(_) => self.let_go(session, None),
+            Ok(_) => {
+                self.tell_change(session);
+                self.let_go(session, None);
+            }
             Err(why) => tracing::error!(%session, %why, "a session cannot be resumed"),
         }
     }

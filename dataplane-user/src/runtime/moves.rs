@@ -267,6 +267,7 @@ impl Runtime {
         }
         let service = stored.record.service();
         self.notices.tell(Notice::Thaws { session: turn.session, service });
+        self.tell_change(turn.session);
         Moved::Stays
     }
 

@@ -86,6 +86,10 @@ impl Runtime {
         client: Option<SocketAddr>,
         context: Vec<u8>,
     ) -> Result<Opened, Refusal> {
+        let (got, most) = (context.len(), self.context_limit().bytes());
+        if got > most {
+            return Err(Refusal::ContextTooLong { got, most });
+        }
         if !context.is_empty() {
             self.pack(turn.session, |mine| Ok(mine.with_context(context.into()))).await?;
         }
