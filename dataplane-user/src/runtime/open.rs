@@ -60,6 +60,10 @@ impl Runtime {
         if let Some(cpu) = open.cpu {
             self.node().checked_cpu(cpu)?;
         }
+        let (got, most) = (open.context.len(), self.context_limit().bytes());
+        if got > most {
+            return Err(Refusal::ContextTooLong { got, most });
+        }
         let session = self.give_birth(place, service).await?;
         let stored = self.owned(session).ok_or(Unchanged::NotOwned)?.stored;
         let entering = Entering {
@@ -86,10 +90,6 @@ impl Runtime {
         client: Option<SocketAddr>,
         context: Vec<u8>,
     ) -> Result<Opened, Refusal> {
-        let (got, most) = (context.len(), self.context_limit().bytes());
-        if got > most {
-            return Err(Refusal::ContextTooLong { got, most });
-        }
         if !context.is_empty() {
             self.pack(turn.session, |mine| Ok(mine.with_context(context.into()))).await?;
         }
