@@ -1,9 +1,10 @@
 //! A client of the native protocol, on a socket that never blocks.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::AddAssign;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dataplane_ebpf::dissect::native::{Header, ID_LENGTH, TYPE_DATA, TYPE_OPEN, TYPE_OPENED};
@@ -26,6 +27,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Answers of an owner that is none any more, going by the state_version; not among `answered`.
     pub stale: u64,
+    /// Answers of a node to packets that were sent when it was not to answer any more.
+    pub barred: u64,
     /// Packets that are no answer to anything.
     pub strange: u64,
     /// Times that an answer came from another node than the one before.
@@ -56,6 +59,7 @@ impl AddAssign for Counts {
             answered,
             duplicates,
             stale,
+            barred,
             strange,
             node_changes,
             cpu_changes,
@@ -69,6 +73,7 @@ impl AddAssign for Counts {
         self.answered += answered;
         self.duplicates += duplicates;
         self.stale += stale;
+        self.barred += barred;
         self.strange += strange;
         self.node_changes += node_changes;
         self.cpu_changes += cpu_changes;
@@ -94,7 +99,12 @@ pub struct Client {
     home: Option<Place>,
     moved: bool,
     next: u64,
-    waiting: HashSet<u64>,
+    /// Packets without an answer, and when they were sent.
+    waiting: HashMap<u64, Instant>,
+    /// When the first packet was sent that was answered on the node of the last answer.
+    arrived: Option<Instant>,
+    longest_wait: Duration,
+    barred: Option<(String, Instant)>,
     counts: Counts,
 }
 
@@ -114,7 +124,10 @@ impl Client {
             home: None,
             moved: false,
             next: 0,
-            waiting: HashSet::new(),
+            waiting: HashMap::new(),
+            arrived: None,
+            longest_wait: Duration::ZERO,
+            barred: None,
             counts: Counts::default(),
         })
     }
@@ -138,10 +151,11 @@ impl Client {
         let (bytes, length) = Header { kind: TYPE_DATA, session, owner: None }.encode();
         let number = self.next;
         let packet = [&bytes[..length], &number.to_be_bytes()].concat();
+        let now = Instant::now();
         if self.socket.send_to(&packet, self.server).is_ok() {
             self.next += 1;
             self.counts.sent += 1;
-            self.waiting.insert(number);
+            self.waiting.insert(number, now);
         } else {
             self.counts.unsent += 1;
         }
@@ -210,8 +224,15 @@ impl Client {
             self.counts.stale += 1;
             return Some(());
         }
-        if self.waiting.remove(&number) {
+        if let Some(sent) = self.waiting.remove(&number) {
             self.counts.answered += 1;
+            self.longest_wait = self.longest_wait.max(sent.elapsed());
+            if self.place.as_ref().is_none_or(|last| last.node != place.node) {
+                self.arrived = Some(sent);
+            }
+            let barred = self.barred.as_ref();
+            self.counts.barred +=
+                u64::from(barred.is_some_and(|(node, from)| *node == place.node && sent >= *from));
         } else {
             self.counts.duplicates += 1;
         }
@@ -256,6 +277,27 @@ impl Client {
     /// The highest state_version that an answer carried, and the owner epoch that it came with.
     pub fn owner(&self) -> (u32, u64) {
         self.owner
+    }
+
+    /// When the first packet was sent that was answered on the node of the last answer.
+    pub fn arrived(&self) -> Option<Instant> {
+        self.arrived
+    }
+
+    /// The longest that a packet has waited for its answer since this was asked last; as exact as answers are
+    /// taken in often.
+    pub fn take_longest_wait(&mut self) -> Duration {
+        std::mem::take(&mut self.longest_wait)
+    }
+
+    /// From when on a node must answer nothing, which [`Counts::barred`] counts.
+    pub fn bar(&mut self, node: &str, from: Instant) {
+        self.barred = Some((node.to_owned(), from));
+    }
+
+    /// Data packets that were sent in a period, its end not included, and have no answer yet.
+    pub fn unanswered_within(&self, from: Instant, to: Instant) -> u64 {
+        self.waiting.values().filter(|&&sent| (from..to).contains(&sent)).count() as u64
     }
 
     /// What it has seen.

@@ -14,7 +14,7 @@ use dataplane_user::config::Config as Loaded;
 use dataplane_user::daemon::{Daemon, Options as DaemonOptions};
 use dataplane_user::runtime::Stores;
 use ownership::NodeIndex;
-use ownership::audit::Verifier;
+use ownership::audit::{Event, Verifier};
 use ownership::store::{Directory, Position, Seen, Sessions, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -63,8 +63,24 @@ enum Order {
 
 #[derive(Debug, Default)]
 struct Thaw {
-    is_frozen: Mutex<bool>,
+    frozen: Mutex<Frozen>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Frozen {
+    is_asked: bool,
+    /// Its thread waits, and runs nothing else.
+    stands_still: bool,
+}
+
+/// What a log that was found whole says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audited {
+    /// Events in it, without refusals, which change nothing.
+    pub events: u64,
+    /// Versions of all sessions, nodes and the placement that the store keeps, from their first on.
+    pub versions: u64,
 }
 
 impl Together {
@@ -149,11 +165,13 @@ impl Together {
         Ok(())
     }
 
-    /// Freezes a node: no heartbeat is sent, nothing is watched, until it is thawed.
+    /// Freezes a node: no heartbeat is sent, nothing is watched, until it is thawed. Returns when it stands still.
     pub fn freeze(&self, name: &str) -> Result<()> {
         let node = self.node(name)?;
-        *node.thaw.locked() = true;
-        node.orders.send(Order::Freeze).map_err(|_| anyhow!("node {name} has ended"))
+        node.thaw.locked().is_asked = true;
+        node.orders.send(Order::Freeze).map_err(|_| anyhow!("node {name} has ended"))?;
+        ensure!(node.thaw.wait_for_standstill(), "node {name} does not stand still");
+        Ok(())
     }
 
     /// Lets a frozen node go on.
@@ -171,7 +189,7 @@ impl Together {
 
     /// Stops all daemons, and demands that the audit log has exactly one event for each version of everything that
     /// the store keeps, each of them what the model makes of the one before.
-    pub fn verify(&mut self) -> Result<()> {
+    pub fn verify(&mut self) -> Result<Audited> {
         for mut node in self.nodes.drain(..) {
             node.stop()?;
         }
@@ -179,11 +197,15 @@ impl Together {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut verifier = Verifier::default();
+            let mut audited = Audited::default();
             let mut after = None;
             loop {
                 let rows = backend.audit(after, PAGE).await?;
                 for row in &rows {
                     verifier.row(row)?;
+                    let changes =
+                        row.entries.iter().filter(|it| !matches!(it.event, Event::Refusal(_)));
+                    audited.events += changes.count() as u64;
                 }
                 after = rows.last().map(|row| row.key);
                 if rows.len() < PAGE {
@@ -202,12 +224,18 @@ impl Together {
                 }
             }
             ensure!(!sessions.is_empty(), "there were sessions");
+            // A session's birth is its version 0; nodes and the placement begin with 1.
+            audited.versions +=
+                sessions.iter().map(|it| it.record.version().get() + 1).sum::<u64>();
             verifier.sessions_after(sessions)?;
             for fence in backend.fences().await? {
+                audited.versions += fence.changes;
                 verifier.node_after(&fence)?;
             }
             let placement = backend.placement().await?.context("there is a placement")?;
-            Ok(verifier.placement_after(&placement)?)
+            audited.versions += u64::from(placement.revision.get());
+            verifier.placement_after(&placement)?;
+            Ok(audited)
         })
     }
 
@@ -258,18 +286,29 @@ impl Drop for Running {
 }
 
 impl Thaw {
-    fn locked(&self) -> std::sync::MutexGuard<'_, bool> {
-        self.is_frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> std::sync::MutexGuard<'_, Frozen> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) {
-        *self.locked() = false;
+        self.locked().is_asked = false;
         self.changed.notify_all();
     }
 
     fn wait(&self) {
+        let mut frozen = self.locked();
+        frozen.stands_still = true;
+        self.changed.notify_all();
+        let thawed = self.changed.wait_while(frozen, |frozen| frozen.is_asked);
+        thawed.unwrap_or_else(PoisonError::into_inner).stands_still = false;
+    }
+
+    /// Whether the thread stands still in time.
+    fn wait_for_standstill(&self) -> bool {
         let frozen = self.locked();
-        drop(self.changed.wait_while(frozen, |is_frozen| *is_frozen));
+        let waited =
+            self.changed.wait_timeout_while(frozen, PATIENCE, |frozen| !frozen.stands_still);
+        waited.is_ok_and(|(frozen, _)| frozen.stands_still)
     }
 }
 

@@ -130,7 +130,8 @@ fn sessions_are_handed_over_under_load_and_back() -> Result<()> {
     // FREEZE, HANDOFF and RESUME, twice.
     ensure!(after.version == before.version + 6, "{before:?} {after:?}");
     ensure!(after.owner == before.owner && after.state == before.state, "{before:?} {after:?}");
-    scene.nodes.verify()
+    scene.nodes.verify()?;
+    Ok(())
 }
 
 #[test]
@@ -169,7 +170,8 @@ fn a_node_is_drained_under_load_and_takes_its_share_again() -> Result<()> {
     }
     scene.traffic(10)?;
     scene.check()?;
-    scene.nodes.verify()
+    scene.nodes.verify()?;
+    Ok(())
 }
 
 #[test]
@@ -205,5 +207,6 @@ fn thousands_of_sessions_leave_a_node_that_is_drained() -> Result<()> {
         "{status:?}"
     );
     let mut nodes = scene.nodes;
-    nodes.verify()
+    nodes.verify()?;
+    Ok(())
 }

@@ -374,7 +374,8 @@ fn every_message_gets_its_answer_whichever_node_it_enters_by() -> Result<()> {
     let told = probe::until(PATIENCE, || scene.audited().is_ok_and(|audited| audited == expected));
     ensure!(told, "{:?}", scene.audited()?);
     scene.echoes.clear();
-    scene.nodes.verify()
+    scene.nodes.verify()?;
+    Ok(())
 }
 
 /// Sends so many packets, and waits for their answers.
@@ -458,7 +459,8 @@ fn a_client_that_moves_loses_nothing_and_its_old_address_is_refused() -> Result<
     );
     ensure!(counts.went_back == 0 && counts.moves == 6, "{counts:?}");
     scene.echoes.clear();
-    scene.nodes.verify()
+    scene.nodes.verify()?;
+    Ok(())
 }
 
 #[test]

@@ -1,18 +1,13 @@
 //! What the programs in the kernel have counted, added up over all nodes and services.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dataplane_ebpf::verdict::{Admission, Verdict};
 use dataplane_user::api::Client;
-use jumpgate_tests::daemon::Daemon;
-use jumpgate_tests::fleet::Fleet;
 
-/// How long the daemons may take to give their counters at the end.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::ask::Ask;
 
 /// Counters by the names that `jumpgate stats` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,68 +71,12 @@ impl Tally {
     }
 }
 
-/// Reads the daemons' counters on a thread of its own: a daemon that hangs must neither stop the
-/// clients nor keep the demo from ending.
-#[derive(Debug)]
-pub struct Kernel {
-    questions: Sender<()>,
-    answers: Receiver<Result<Tally>>,
-    asked: bool,
-    last: Tally,
-}
-
-impl Kernel {
-    /// Connects to the daemons of a fleet.
-    pub fn connect(fleet: &Fleet) -> Result<Self> {
-        let connect = |daemon: &Daemon| Client::connect(daemon.socket());
-        let clients = fleet.daemons.iter().map(connect).collect::<Result<Vec<_>, _>>();
-        let mut clients = clients.context("connecting to the daemons")?;
-        let (questions, inbox) = mpsc::channel();
-        let (outbox, answers) = mpsc::channel();
-        // It ends when either channel's other end is gone.
-        thread::spawn(move || {
-            for () in inbox {
-                if outbox.send(read(&mut clients)).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { questions, answers, asked: false, last: Tally::default() })
-    }
-
-    /// The newest counters that are known without waiting; asks for newer ones.
-    pub fn glance(&mut self) -> Result<Tally> {
-        if let Ok(answer) = self.answers.try_recv() {
-            self.asked = false;
-            self.last = answer?;
-        }
-        self.ask()?;
-        Ok(self.last.clone())
-    }
-
-    /// The counters of now.
-    pub fn read(&mut self) -> Result<Tally> {
-        if self.asked {
-            // Of a moment ago.
-            self.answer()?;
-        }
-        self.ask()?;
-        self.answer()
-    }
-
-    fn ask(&mut self) -> Result<()> {
-        if !self.asked {
-            self.questions.send(()).context("the thread that reads counters is gone")?;
-            self.asked = true;
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self) -> Result<Tally> {
-        let answer = self.answers.recv_timeout(PATIENCE);
-        self.asked = false;
-        answer.with_context(|| format!("a daemon gives no counters within {PATIENCE:?}"))?
-    }
+/// Asks the daemons at these sockets for their counters.
+pub fn connect(sockets: &[PathBuf]) -> Result<Ask<Tally>> {
+    let clients =
+        sockets.iter().map(|socket| Client::connect(socket)).collect::<Result<Vec<_>, _>>();
+    let mut clients = clients.context("connecting to the daemons")?;
+    Ok(Ask::new(move || read(&mut clients)))
 }
 
 /// Reads the counters of the services on all nodes.

@@ -46,6 +46,25 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How many sessions a place has.
 pub type Spread = BTreeMap<(String, u16), u64>;
 
+/// A node that stands still.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    frozen: Instant,
+}
+
+/// How the sessions of a lost node fare.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outage {
+    /// How many it had.
+    pub sessions: u64,
+    /// How many another node answers by now.
+    pub taken_over: u64,
+    /// Packets without an answer that were sent before the first that another node has answered.
+    pub unanswered: u64,
+    /// The longest time from the freeze to that first packet, or to now where there is none.
+    pub longest: Duration,
+}
+
 /// All clients, and when which of them does what.
 #[derive(Debug)]
 pub struct Load<'a> {
@@ -55,6 +74,8 @@ pub struct Load<'a> {
     /// Packets without an answer that are not waited for any more, and since when more than the
     /// window lack one.
     given_up: u64,
+    /// Clients of whom nobody expects answers for a while.
+    apart: Vec<usize>,
     full_since: Option<Instant>,
     /// Packets, and moves, that are due but for a fraction.
     due: [f64; 2],
@@ -77,6 +98,7 @@ impl<'a> Load<'a> {
             swarm: Swarm::new(clients),
             next_tick: Instant::now(),
             given_up: 0,
+            apart: Vec::new(),
             full_since: None,
             due: [0.0; 2],
             next_sender: 0,
@@ -145,7 +167,9 @@ impl<'a> Load<'a> {
     }
 
     fn window_is_full(&mut self) -> bool {
-        let unanswered = self.swarm.counts().unanswered();
+        let clients = self.swarm.clients();
+        let apart = self.apart.iter().map(|&index| clients[index].counts().unanswered());
+        let unanswered = self.swarm.counts().unanswered() - apart.sum::<u64>();
         self.given_up = self.given_up.min(unanswered);
         if unanswered - self.given_up <= WINDOW {
             self.full_since = None;
@@ -173,6 +197,48 @@ impl<'a> Load<'a> {
     /// What all clients have seen.
     pub fn counts(&self) -> Counts {
         self.swarm.counts()
+    }
+
+    /// The node that answered each client last.
+    pub fn nodes(&self) -> Vec<Option<String>> {
+        let node = |client: &Client| client.place().map(|place| place.node.clone());
+        self.swarm.clients().iter().map(node).collect()
+    }
+
+    /// How many sessions were answered last on a node.
+    pub fn on(&self, node: &str) -> u64 {
+        self.spread().iter().filter(|((name, _), _)| name == node).map(|(_, count)| count).sum()
+    }
+
+    /// The longest that a packet has waited for its answer since this was asked last.
+    pub fn take_longest_wait(&mut self) -> Duration {
+        let waits = self.swarm.clients_mut().iter_mut().map(Client::take_longest_wait);
+        waits.max().unwrap_or_default()
+    }
+
+    /// A node stands still since `frozen` at the latest, and may answer nothing from `over` on: its sessions'
+    /// packets are counted apart until another node has them.
+    pub fn lose(&mut self, node: &str, frozen: Instant, over: Instant) -> Lost {
+        let clients = self.nodes();
+        let of_node = |&index: &usize| clients[index].as_deref() == Some(node);
+        self.apart = (0..clients.len()).filter(of_node).collect();
+        for client in self.swarm.clients_mut() {
+            client.bar(node, over);
+        }
+        Lost { frozen }
+    }
+
+    /// How the sessions of a lost node fare.
+    pub fn outage(&self, lost: &Lost) -> Outage {
+        let mut outage = Outage { sessions: self.apart.len() as u64, ..Outage::default() };
+        for client in self.apart.iter().map(|&index| &self.swarm.clients()[index]) {
+            let arrived = client.arrived().filter(|&arrived| arrived >= lost.frozen);
+            let end = arrived.unwrap_or_else(Instant::now);
+            outage.taken_over += u64::from(arrived.is_some());
+            outage.longest = outage.longest.max(end - lost.frozen);
+            outage.unanswered += client.unanswered_within(lost.frozen, end);
+        }
+        outage
     }
 
     /// Where sessions were answered last.

@@ -2,11 +2,14 @@
 //!
 //! Three nodes, a router that sprays packets over them by a hash of their 5-tuple, an echo
 //! application on every CPU of every node, and clients of which two in three keep changing address
-//! and port. All of it lives in namespaces that vanish with this process, however it ends.
+//! and port. With Jumpgate one node is then drained and comes back, and another is lost. All of it
+//! lives in namespaces that vanish with this process, however it ends.
 
+mod ask;
 mod interrupt;
 mod kernel;
 mod load;
+mod nodes;
 mod options;
 mod outcome;
 mod phase;
@@ -20,13 +23,14 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::Parser;
 use jumpgate_tests::echo::Server;
-use jumpgate_tests::fleet::{self, Fleet, PORT};
+use jumpgate_tests::fleet::PORT;
 use jumpgate_tests::topology::Cluster;
 
-use crate::kernel::Kernel;
+use crate::load::Load;
+use crate::nodes::Nodes;
 use crate::options::Options;
-use crate::outcome::{Column, judge};
-use crate::phase::{Phase, Stage};
+use crate::outcome::{Column, Product, judge};
+use crate::phase::{Look, Phase, Stage};
 use crate::view::report;
 use crate::view::screen::Screen;
 use crate::view::text::{Style, thousands};
@@ -40,9 +44,6 @@ const MOST_CPUS: usize = 16;
 
 /// What a shell says of a program that SIGINT has ended.
 const INTERRUPTED: u8 = 128 + libc::SIGINT as u8;
-
-/// How much of each daemon's log is shown when something went wrong.
-const LOG_LINES: usize = 15;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -68,7 +69,8 @@ fn run(options: &Options) -> Result<bool> {
     screen.say(&format!(
         "{} three nodes with {cpus} CPUs each, a router that sprays packets over\n\
          them by 5-tuple, and {} UDP clients, IPv4 and IPv6, of which two in three\n\
-         change their address every second.",
+         change their address every second. All nodes run in this process, on one\n\
+         embedded store.",
         paint.paint(Style::Title, "Jumpgate demo:"),
         thousands(options.clients().into()),
     ));
@@ -85,7 +87,8 @@ fn run(options: &Options) -> Result<bool> {
     let without = without(&stage, &mut screen).context("without Jumpgate")?;
     let with = with(&stage, &mut screen).context("with Jumpgate")?;
     let broken = judge(&without, &with);
-    screen.say(&format!("\n{}\n", report::table(&without, &with, paint)));
+    screen.say(&format!("\n{}\n", report::table(&without, &with.column, paint)));
+    screen.say(&format!("{}\n", report::episodes(&with, paint)));
     screen.say(&report::outcome(&with, &broken, paint));
     Ok(broken.is_empty())
 }
@@ -100,42 +103,15 @@ fn without(stage: &Stage<'_>, screen: &mut Screen) -> Result<Column> {
         .iter()
         .map(|node| Server::start(node.namespace(), node.name(), &addresses, stage.cpus))
         .collect::<Result<Vec<_>>>()?;
-    let column = stage.run(Phase::Without, None, screen)?;
+    let mut load = Load::new(stage.cluster, stage.clients)?;
+    load.open()?;
+    let time = stage.times[0];
+    stage.play(Phase::Without, &mut load, screen, |_, elapsed| Ok(Look::at_time(elapsed, time)))?;
     servers.into_iter().try_for_each(Server::stop)?;
-    Ok(column)
+    Ok(Column { clients: stage.clients.into(), counts: load.counts(), ..Column::default() })
 }
 
 /// Daemons, and the echo application that has given them its sockets.
-fn with(stage: &Stage<'_>, screen: &mut Screen) -> Result<Column> {
-    let options = fleet::Options { cpus: stage.cpus, ..fleet::Options::default() };
-    let mut fleet = Fleet::start(stage.cluster, &options).context("starting the daemons")?;
-    fleet.daemons.iter_mut().for_each(|daemon| daemon.keep_quiet());
-    let done = Kernel::connect(&fleet)
-        .and_then(|kernel| stage.run(Phase::With, Some(kernel), screen))
-        .and_then(|column| {
-            fleet.gateways.clear();
-            fleet.daemons.iter_mut().try_for_each(|daemon| daemon.stop())?;
-            Ok(column)
-        });
-    if done.is_err() {
-        if !interrupt::asked() {
-            show_logs(&fleet);
-        }
-        // Before the applications: they may wait for an answer of a daemon that hangs.
-        for daemon in &mut fleet.daemons {
-            let _ = daemon.kill();
-        }
-    }
-    done
-}
-
-fn show_logs(fleet: &Fleet) {
-    for daemon in &fleet.daemons {
-        let log = daemon.log();
-        let lines: Vec<_> = log.lines().collect();
-        eprintln!("--- the end of the log of {} ---", daemon.config().display());
-        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-            eprintln!("{line}");
-        }
-    }
+fn with(stage: &Stage<'_>, screen: &mut Screen) -> Result<Product> {
+    Nodes::start(stage).context("starting the nodes")?.run(screen)
 }

@@ -7,7 +7,8 @@ use clap::Parser;
 /// How much of the time goes to the comparison without Jumpgate.
 const COMPARISON: f64 = 0.25;
 
-/// Shows sessions that stay on their node and CPU while their clients change address.
+/// Shows sessions that stay on their node and CPU while their clients change address, that move without a loss
+/// when their node is drained, and that go on elsewhere when it is lost.
 ///
 /// Everything happens in network namespaces of the demo's own, which vanish with it. It exits with
 /// 0 if Jumpgate's promises were kept, with 1 if not or if it could not run, with 130 if it was
@@ -15,13 +16,14 @@ const COMPARISON: f64 = 0.25;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "demo", version)]
 pub struct Options {
-    /// Seconds of traffic: a quarter without Jumpgate, the rest with it [default: 24]
+    /// Seconds of traffic before anything is done to a node: a quarter without Jumpgate, the rest with it
+    /// [default: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=3600))]
     seconds: Option<u32>,
     /// UDP clients, each with a session, half of them IPv4 and half IPv6 [default: 300]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(10..=1000))]
     clients: Option<u16>,
-    /// A short run for CI: 4 seconds of traffic and 60 clients, unless told otherwise
+    /// A short run for CI: 4 of these seconds and 60 clients, unless told otherwise
     #[arg(long)]
     quick: bool,
 }
@@ -43,6 +45,6 @@ impl Options {
     }
 
     fn traffic(&self) -> Duration {
-        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 4 } else { 24 }).into())
+        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 4 } else { 16 }).into())
     }
 }

@@ -1,22 +1,30 @@
-//! One part of the demo: clients send for a while, and all that is seen is shown.
+//! One part of the demo: clients send, and all that is seen is shown, until it is over.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use jumpgate_tests::topology::{Cluster, Node};
 
 use crate::interrupt;
-use crate::kernel::{Kernel, Tally};
+use crate::kernel::Tally;
 use crate::load::Load;
-use crate::outcome::Column;
 use crate::view::frame::Progress;
 use crate::view::screen::Screen;
 
 /// How long the last answers may take; only what is unanswered then is lost.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How often the kernel's counters are looked at.
+/// How often the daemons are asked.
 const GLANCE: Duration = Duration::from_millis(200);
+
+/// How long a part may take that ends by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The node that is drained and comes back.
+pub const DRAINED: &str = "a";
+
+/// The node that is lost, by its place among the nodes, and its name.
+pub const LOST: (usize, &str) = (2, "c");
 
 /// Which part of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +33,31 @@ pub enum Phase {
     Without,
     /// Sessions are steered.
     With,
+    /// A node gives all its sessions to the others.
+    Drain,
+    /// It takes its share again.
+    Return,
+    /// No code of a node's runtime runs.
+    Loss,
 }
 
 impl Phase {
-    /// Both, in order.
-    pub const ALL: [Self; 2] = [Self::Without, Self::With];
+    /// All, in order.
+    pub const ALL: [Self; 5] = [Self::Without, Self::With, Self::Drain, Self::Return, Self::Loss];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Without => "without Jumpgate",
             Self::With => "with Jumpgate",
+            Self::Drain => "drain of node a",
+            Self::Return => "its return",
+            Self::Loss => "loss of node c",
         }
     }
 }
 
-/// What stays the same in both parts.
+/// What stays the same in all parts.
 #[derive(Debug)]
 pub struct Stage<'a> {
     /// The network.
@@ -49,59 +66,79 @@ pub struct Stage<'a> {
     pub cpus: u16,
     /// How many clients there are.
     pub clients: u16,
-    /// How long each part sends packets, in order.
+    /// How long clients send in the parts without and with Jumpgate.
     pub times: [Duration; 2],
 }
 
+/// A look at one part.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// How much of it is done, 0 to 1.
+    pub share: f64,
+    /// The same in words.
+    pub state: String,
+    /// The kernel's counters, where they are looked at.
+    pub tally: Option<Tally>,
+    /// Whether it is over.
+    pub is_over: bool,
+}
+
+impl Look {
+    /// A part that takes a set time.
+    pub fn at_time(elapsed: Duration, time: Duration) -> Self {
+        let elapsed = elapsed.min(time);
+        Self {
+            share: elapsed.as_secs_f64() / time.as_secs_f64().max(0.001),
+            state: format!("{:.0} of {:.0} s", elapsed.as_secs_f64(), time.as_secs_f64()),
+            tally: None,
+            is_over: elapsed == time,
+        }
+    }
+}
+
 impl Stage<'_> {
-    /// Runs clients against what serves the VIPs now; `kernel` has the counters, if there are any.
-    pub fn run(
+    /// Lets clients send until `look`, given the time since the start, says that this part is over and all is
+    /// answered.
+    pub fn play(
         &self,
         phase: Phase,
-        mut kernel: Option<Kernel>,
+        load: &mut Load<'_>,
         screen: &mut Screen,
-    ) -> Result<Column> {
-        let mut load = Load::new(self.cluster, self.clients)?;
-        load.open()?;
+        mut look: impl FnMut(&Load<'_>, Duration) -> Result<Look>,
+    ) -> Result<()> {
         let start = Instant::now();
-        let time = self.times[phase as usize];
         let nodes: Vec<_> = self.cluster.nodes().iter().map(Node::name).collect();
         let mut due = screen.first();
-        let mut tally = Tally::default();
-        let mut glance = start;
-        let mut show = |load: &Load<'_>, tally: &Tally| {
+        let mut show = |load: &Load<'_>, seen: &Look| {
             screen.show(&Progress {
                 phase,
-                elapsed: start.elapsed().min(time),
-                times: self.times,
+                look: seen,
                 nodes: &nodes,
                 cpus: self.cpus,
                 clients: self.clients.into(),
                 counts: load.counts(),
                 spread: &load.spread(),
-                tally,
             });
             screen.next()
         };
-        while start.elapsed() < time {
+        let mut seen = look(load, Duration::ZERO)?;
+        let mut glance = start + GLANCE;
+        let longest = PATIENCE + self.times[0] + self.times[1];
+        while !seen.is_over {
             interrupt::check()?;
             load.tick()?;
-            if let Some(kernel) = &mut kernel
-                && Instant::now() >= glance
-            {
-                tally = kernel.glance()?;
+            if Instant::now() >= glance {
+                seen = look(load, start.elapsed())?;
                 glance = Instant::now() + GLANCE;
             }
             if Instant::now() >= due {
-                due = show(&load, &tally);
+                due = show(load, &seen);
             }
+            ensure!(start.elapsed() < longest, "no end of it: {}", seen.state);
         }
         load.settle(SETTLE)?;
-        if let Some(kernel) = &mut kernel {
-            tally = kernel.read()?;
-        }
-        show(&load, &tally);
-        interrupt::check()?;
-        Ok(Column { clients: self.clients.into(), counts: load.counts(), tally })
+        let seen = Look { is_over: true, share: 1.0, ..look(load, start.elapsed())? };
+        show(load, &seen);
+        interrupt::check()
     }
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use dataplane_user::dataplane::object::Object;
-use jumpgate_tests::daemon::{self, BINARY_VARIABLE};
 use jumpgate_tests::netns::Namespace;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
@@ -17,12 +16,10 @@ pub fn check() -> Result<()> {
         "this needs root, to make network namespaces and to load XDP programs: run `cargo xtask \
          demo`, which asks sudo for it"
     );
-    daemon::binary()?;
-    // A daemon from elsewhere brings its own; this program was built together with the other.
     ensure!(
-        std::env::var_os(BINARY_VARIABLE).is_some() || Object::Daemon.bytes().is_some(),
-        "the jumpgate binary beside this one holds no BPF program, because it was built without a \
-         BPF toolchain: run `cargo xtask demo`, which sets one up"
+        Object::Daemon.bytes().is_some(),
+        "this binary holds no BPF program, because it was built without a BPF toolchain: run `cargo \
+         xtask demo`, which sets one up"
     );
     Namespace::new("probe").context(
         "root may make no network namespaces here; in a container that takes `--privileged`",

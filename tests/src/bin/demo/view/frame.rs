@@ -1,14 +1,11 @@
 //! One look at the running demo.
 
-use std::time::Duration;
-
 use dataplane_ebpf::verdict::Verdict;
 use jumpgate_tests::client::Counts;
 
 use super::text::{Paint, Style, bar, thousands};
-use crate::kernel::Tally;
 use crate::load::Spread;
-use crate::phase::Phase;
+use crate::phase::{Look, Phase};
 
 const PROGRESS_WIDTH: usize = 30;
 const SESSIONS_WIDTH: usize = 12;
@@ -21,10 +18,8 @@ const CPU_ROWS: u16 = 8;
 pub struct Progress<'a> {
     /// Which part is running.
     pub phase: Phase,
-    /// For how long it has sent packets.
-    pub elapsed: Duration,
-    /// How long each part sends packets, in order.
-    pub times: [Duration; 2],
+    /// How far it is.
+    pub look: &'a Look,
     /// The nodes' names.
     pub nodes: &'a [&'a str],
     /// CPUs of each node.
@@ -35,8 +30,6 @@ pub struct Progress<'a> {
     pub counts: Counts,
     /// Where sessions were answered last.
     pub spread: &'a Spread,
-    /// The kernel's counters.
-    pub tally: &'a Tally,
 }
 
 /// The frame, for a terminal.
@@ -46,36 +39,40 @@ pub fn lines(progress: &Progress<'_>, paint: Paint) -> Vec<String> {
         lines.push(phase_line(progress, phase, paint));
     }
     let Counts { sent, answered, rebinds, moved_sessions, astray, .. } = progress.counts;
+    let Counts { duplicates, stale, barred, .. } = progress.counts;
     let label = |text| paint.paint(Style::Title, format!("  {text:<10}"));
     let moved = format!("{} ever moved", thousands(moved_sessions));
+    // Later they are meant to move.
+    let is_quiet = matches!(progress.phase, Phase::Without | Phase::With);
+    let moved = if is_quiet { paint.zero_is_good(moved_sessions, moved) } else { moved };
     let unanswered = progress.counts.unanswered();
     lines.extend([
         String::new(),
         format!(
-            "{}{:>9} sent  {:>9} answered  {:>5} on their way",
+            "{}{:>9} sent  {:>9} answered  {:>5} {}",
             label("packets"),
             thousands(sent),
             thousands(answered),
             thousands(unanswered),
+            if progress.phase == Phase::Loss { "without an answer" } else { "on their way" },
         ),
         format!(
             "{}{:>9} open  {:>9} address changes  {}",
             label("sessions"),
             thousands(progress.counts.opened),
             thousands(rebinds),
-            paint.zero_is_good(moved_sessions, moved),
+            moved,
         ),
-        format!(
-            "{}{}",
-            label("astray"),
-            paint.zero_is_good(
-                astray,
-                format!(
-                    "{:>9} packets on another node or CPU than their session's first",
-                    thousands(astray)
-                ),
-            ),
-        ),
+        if is_quiet {
+            let text = "packets on another node or CPU than their session's first";
+            let text = format!("{:>9} {text}", thousands(astray));
+            format!("{}{}", label("astray"), paint.zero_is_good(astray, text))
+        } else {
+            let wrong = duplicates + stale + barred;
+            let text = "packets delivered twice or by another than the owner";
+            let text = format!("{:>9} {text}", thousands(wrong));
+            format!("{}{}", label("wrong"), paint.zero_is_good(wrong, text))
+        },
         String::new(),
     ]);
     lines.extend(session_lines(progress, paint));
@@ -85,15 +82,10 @@ pub fn lines(progress: &Progress<'_>, paint: Paint) -> Vec<String> {
 }
 
 fn phase_line(progress: &Progress<'_>, phase: Phase, paint: Paint) -> String {
-    let total = progress.times[phase as usize];
     let (share, state) = match (phase as usize).cmp(&(progress.phase as usize)) {
-        std::cmp::Ordering::Less => (1.0, "done".to_owned()),
-        std::cmp::Ordering::Greater => (0.0, String::new()),
-        std::cmp::Ordering::Equal => {
-            let elapsed = progress.elapsed.min(total);
-            let state = format!("{:.0} of {:.0} s", elapsed.as_secs_f64(), total.as_secs_f64());
-            (elapsed.as_secs_f64() / total.as_secs_f64().max(0.001), state)
-        }
+        std::cmp::Ordering::Less => (1.0, "done"),
+        std::cmp::Ordering::Greater => (0.0, ""),
+        std::cmp::Ordering::Equal => (progress.look.share, progress.look.state.as_str()),
     };
     let bar = paint.paint(Style::Bar, format!("[{}]", bar(share, PROGRESS_WIDTH)));
     let name = format!("  {:<18}", phase.name());
@@ -135,14 +127,35 @@ fn session_lines(progress: &Progress<'_>, paint: Paint) -> Vec<String> {
     lines
 }
 
-/// Verdicts over all nodes; always the same number of lines.
+/// Verdicts over all nodes, or what goes on; always the same number of lines.
 fn tally_lines(progress: &Progress<'_>, paint: Paint) -> [String; 2] {
-    let tally = progress.tally;
     let title = paint.paint(Style::Title, "  verdicts  ");
-    if progress.phase == Phase::Without {
-        let text = "no XDP program yet: hashes of addresses and ports alone decide";
-        return [format!("{title}{}", paint.paint(Style::Faint, text)), String::new()];
+    let says =
+        |first, second| [first, second].map(|text| paint.paint(Style::Faint, format!("  {text}")));
+    match progress.phase {
+        Phase::Without => {
+            return says("no XDP program yet: hashes of addresses and ports alone decide", "");
+        }
+        Phase::With => {}
+        Phase::Drain => {
+            return says(
+                "node a's slots go to the others; then each session's packets wait, it is",
+                "handed over, and they go on there",
+            );
+        }
+        Phase::Return => {
+            return says("node a takes its share of the slots again, and the sessions follow", "");
+        }
+        Phase::Loss => {
+            return says(
+                "no code of node c runs; its kernel stops when its lease ends, and then",
+                "the others take its sessions over",
+            );
+        }
     }
+    let Some(tally) = &progress.look.tally else {
+        return [title, String::new()];
+    };
     let named =
         |verdict: Verdict| format!("{} {}", verdict.name(), thousands(tally.verdict(verdict)));
     let refused: u64 = tally
@@ -171,20 +184,19 @@ fn tally_lines(progress: &Progress<'_>, paint: Paint) -> [String; 2] {
 pub fn line(progress: &Progress<'_>) -> String {
     let Counts { sent, answered, rebinds, moved_sessions, .. } = progress.counts;
     let mut line = format!(
-        "{}, {:.0} of {:.0} s: {} sent, {} answered, {} address changes, {} sessions moved",
+        "{}, {}: {} sent, {} answered, {} address changes, {} sessions moved",
         progress.phase.name(),
-        progress.elapsed.as_secs_f64(),
-        progress.times[progress.phase as usize].as_secs_f64(),
+        progress.look.state,
         thousands(sent),
         thousands(answered),
         thousands(rebinds),
         thousands(moved_sessions),
     );
-    if progress.phase == Phase::With {
+    if let Some(tally) = &progress.look.tally {
         line.push_str(&format!(
             ", {} forwarded, {} on a wrong CPU",
-            thousands(progress.tally.forwarded()),
-            thousands(progress.tally.wrong_cpu()),
+            thousands(tally.forwarded()),
+            thousands(tally.wrong_cpu()),
         ));
     }
     line
