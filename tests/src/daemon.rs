@@ -40,7 +40,6 @@ pub struct Daemon {
     config: PathBuf,
     log: PathBuf,
     child: Child,
-    quiet: bool,
 }
 
 impl Daemon {
@@ -96,7 +95,6 @@ impl Daemon {
             config: file,
             log,
             child,
-            quiet: false,
         };
         daemon.wait_until_it_answers()?;
         Ok(daemon)
@@ -139,11 +137,6 @@ impl Daemon {
     /// What it has written to stdout and stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Never prints the log: for the demo, which has an output of its own.
-    pub fn keep_quiet(&mut self) {
-        self.quiet = true;
     }
 
     /// A `jumpgate` command that sees what the daemon sees: `daemon.command()?.arg("status")`.
@@ -232,9 +225,6 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.kill();
-        if self.quiet {
-            return;
-        }
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         println!("--- the log of node {} ---", self.name);
