@@ -25,10 +25,6 @@ const FENCE: Fence = Fence {
     margin: Duration::from_millis(50),
 };
 
-/// Sessions that the drain hands over in a second, for each of so many clients: slow enough to be seen.
-const CLIENTS_EACH: u32 = 12;
-const FEWEST: u32 = 20;
-
 /// How long nothing may move before the return counts as over.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -129,7 +125,7 @@ impl<'a> Nodes<'a> {
         let how = DrainHow {
             within_ms: PATIENCE.as_millis() as u64,
             left_over: LeftOver::Move,
-            per_second: Some(FEWEST.max(u32::from(self.stage.clients) / CLIENTS_EACH)),
+            per_second: None,
         };
         let socket = self.socket(DRAINED)?;
         let mut order = Some(how);
