@@ -54,6 +54,8 @@ impl Runtime {
             .collect();
         let mut unsettled: Vec<StoredSession> = Vec::new();
         let mut here: HashSet<SessionId> = self.node().session_ids().into_iter().collect();
+        // *Sticky*: what waits in the inbox is in nobody's own store yet.
+        here.retain(|session| !waiting.contains_key(session));
         let held = self.node().held_ids();
         self.books().stopped.extend(held);
         self.all_sessions(|page| {
