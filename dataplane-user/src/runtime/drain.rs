@@ -237,8 +237,9 @@ impl Runtime {
         };
         let slots = books.placing.placement().map_or(0, has_part);
         let sessions = books.len();
-        let is_safe_to_stop =
-            is_draining && slots == 0 && sessions == 0 && books.placing.is_barrier_passed();
+        // What was held of a session that has gone may still be on its way after it.
+        let is_empty = slots == 0 && sessions == 0 && !books.is_moving_home;
+        let is_safe_to_stop = is_draining && is_empty && books.placing.is_barrier_passed();
         let progress = books.progress.clone();
         Ok(DrainStatus { is_draining, sessions, slots, progress, is_safe_to_stop })
     }
