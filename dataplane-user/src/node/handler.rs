@@ -38,8 +38,10 @@ pub fn answer(
     request: &Request,
     fd: Option<&OwnedFd>,
 ) -> Answer {
-    if let Some(result) = sessions.change(request) {
-        return result.map_or_else(refused, Into::into);
+    match sessions.handle.block_on(sessions.answer(request)) {
+        Ok(Some(response)) => return response.into(),
+        Ok(None) => {}
+        Err(refusal) => return refused(refusal),
     }
     match request {
         Request::Hold { sessions, deadline_ms } => {
@@ -82,100 +84,87 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Does what a request asks of a session; nothing if it asks for something else.
-    fn change(&self, request: &Request) -> Option<Result<Response, Refusal>> {
-        match request {
-            Request::Open { .. }
-            | Request::Bind { .. }
-            | Request::Unbind { .. }
-            | Request::Mint { .. }
-            | Request::AddWireId { .. }
-            | Request::RemoveWireId { .. }
-            | Request::HandOver { .. }
-            | Request::Drain { .. }
-            | Request::Undrain { .. }
-            | Request::DrainStatus
-            | Request::AuditVerify
-            | Request::AuditExport { .. }
-            | Request::Session { .. }
-            | Request::ReloadSecrets
-            | Request::Close { .. } => Some(self.handle.block_on(self.commit(request))),
-            _ => None,
-        }
-    }
-
-    async fn commit(&self, request: &Request) -> Result<Response, Refusal> {
+    /// Does what a request asks of the runtime; nothing if it asks for something else.
+    async fn answer(&self, request: &Request) -> Result<Option<Response>, Refusal> {
         let runtime = &self.runtime;
-        match request {
+        Ok(Some(match request {
             Request::Open { service, cpu, client } => {
                 let (service, cpu) = (service.clone(), Some(*cpu));
                 let open = Open { service, cpu, client: *client, context: Vec::new() };
                 let opened = runtime.open(open).await?;
-                return Ok(Response::Opened(OpenedSession {
+                Response::Opened(OpenedSession {
                     session: opened.session.to_string(),
                     epoch: opened.epoch.get(),
                     version: opened.version.get(),
                     credentials: HexCredentials::new(&opened.credentials),
-                }));
+                })
             }
             Request::Bind { session, client } => {
                 runtime.bind(parse_session(session)?, *client).await?;
+                Response::Done
             }
             Request::Unbind { session } => {
                 runtime.lose(parse_session(session)?, None).await?;
+                Response::Done
             }
             Request::Mint { session } => {
                 let bytes = runtime.mint(parse_session(session)?).await?;
-                return Ok(Response::WireId(hex(&bytes)));
+                Response::WireId(hex(&bytes))
             }
             Request::AddWireId { session, id, off_home } => {
                 let bytes = unhex(id).ok_or_else(|| Refusal::NotHex(id.clone()))?;
                 runtime.add_wire_id(parse_session(session)?, &bytes, *off_home).await?;
+                Response::Done
             }
             Request::RemoveWireId { session, id } => {
                 let bytes = unhex(id).ok_or_else(|| Refusal::NotHex(id.clone()))?;
                 runtime.remove_wire_id(parse_session(session)?, &bytes).await?;
+                Response::Done
             }
             Request::Close { session } => {
                 runtime.terminate(parse_session(session)?, Cause::Request).await?;
+                Response::Done
             }
             Request::ReloadSecrets => {
                 let file = SecretsFile::read(&self.secrets)?;
                 runtime.set_secrets(file.secrets());
                 tracing::info!(numbers = ?file.numbers(), "other cluster secrets are in force");
-                return Ok(Response::Secrets(file.numbers()));
+                Response::Secrets(file.numbers())
             }
             Request::HandOver { session, node } => {
                 let to = runtime.node_named(node)?;
                 let moved = runtime.hand_over_to(parse_session(session)?, to).await?;
-                return Ok(Response::Moved(match moved {
+                Response::Moved(match moved {
                     Moved::Away { with_context: true } => MoveResult::HandedOver,
                     Moved::Away { with_context: false } => MoveResult::HandedOverWithoutContext,
                     Moved::Stays => MoveResult::Stays,
                     Moved::Over => MoveResult::Over,
-                }));
+                })
             }
-            Request::Drain { node, how } => runtime.drain(node, how.as_ref()).await?,
-            Request::Undrain { node } => runtime.undrain(node).await?,
+            Request::Drain { node, how } => {
+                runtime.drain(node, how.as_ref()).await?;
+                Response::Done
+            }
+            Request::Undrain { node } => {
+                runtime.undrain(node).await?;
+                Response::Done
+            }
             Request::DrainStatus => {
                 let status = runtime.drain_status().await.map_err(Unchanged::from)?;
-                return Ok(Response::Draining(status.into()));
+                Response::Draining(status.into())
             }
             Request::AuditVerify => {
                 let Verified { rows, events, sessions } = runtime.verify_audit().await?;
-                return Ok(Response::Verified { rows, events, sessions });
+                Response::Verified { rows, events, sessions }
             }
-            Request::AuditExport { path } => {
-                return Ok(Response::Exported(runtime.export_audit(path).await?));
-            }
+            Request::AuditExport { path } => Response::Exported(runtime.export_audit(path).await?),
             Request::Session { session } => {
                 let view = runtime.view(parse_session(session)?).await;
                 let view = view.map_err(Unchanged::from)?;
-                return Ok(Response::Session(view.as_ref().map(Into::into)));
+                Response::Session(view.as_ref().map(Into::into))
             }
-            _ => unreachable!("it changes no session"),
-        }
-        Ok(Response::Done)
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -244,7 +233,7 @@ impl Node {
             | Request::AuditExport { .. }
             | Request::Session { .. }
             | Request::ReloadSecrets
-            | Request::Close { .. } => unreachable!("the runtime commits them first"),
+            | Request::Close { .. } => unreachable!("the runtime has answered them"),
         };
         Ok(response.into())
     }

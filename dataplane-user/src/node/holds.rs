@@ -207,14 +207,10 @@ impl Node {
                 self.holds.held.insert(id, Some(hold));
             }
             Some(Err(_)) | None => {
-                for key in &parts[0].keys {
-                    if let Some((Entry { place: Place::Local { cpu }, epoch }, version)) =
-                        self.dataplane.get(*key)
-                    {
-                        let place = Place::Hold { cpu, ours: true };
-                        self.dataplane.update(*key, Entry { place, epoch }, version);
-                    }
-                }
+                self.replace_places(id, |place| match place {
+                    Place::Local { cpu } => Some(Place::Hold { cpu, ours: true }),
+                    Place::Hold { .. } | Place::Remote { .. } => None,
+                });
                 self.holds.stopped.insert(id);
             }
         }
@@ -226,14 +222,10 @@ impl Node {
         if !self.sessions.contains_key(&id) {
             return;
         }
-        for key in self.held_session(id).keys {
-            if let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
-                self.dataplane.get(key)
-            {
-                let place = Place::Hold { cpu, ours: false };
-                self.dataplane.update(key, Entry { place, epoch }, version);
-            }
-        }
+        self.replace_places(id, |place| match place {
+            Place::Hold { cpu, .. } => Some(Place::Hold { cpu, ours: false }),
+            Place::Local { .. } | Place::Remote { .. } => None,
+        });
     }
 
     /// A session that was only stopped goes on, here or elsewhere.
@@ -245,11 +237,19 @@ impl Node {
         if let Some((to, version)) = to {
             return self.redirect_session(id, to, version);
         }
+        self.replace_places(id, |place| match place {
+            Place::Hold { cpu, .. } => Some(Place::Local { cpu }),
+            Place::Local { .. } | Place::Remote { .. } => None,
+        });
+    }
+
+    /// Changes what becomes of the packets of a session's wire ids, where there is something to change.
+    fn replace_places(&mut self, id: SessionId, new: impl Fn(Place) -> Option<Place>) {
         for key in self.held_session(id).keys {
-            if let Some((Entry { place: Place::Hold { cpu, .. }, epoch }, version)) =
-                self.dataplane.get(key)
+            if let Some((Entry { place, epoch }, version)) = self.dataplane.get(key)
+                && let Some(place) = new(place)
             {
-                self.dataplane.update(key, Entry { place: Place::Local { cpu }, epoch }, version);
+                self.dataplane.update(key, Entry { place, epoch }, version);
             }
         }
     }
@@ -266,7 +266,7 @@ impl Node {
             return Ok(());
         }
         let cpu = self.cpu_for(entering);
-        self.note(entering, cpu)?;
+        self.note(entering, cpu);
         let coming = Coming { session: self.held_session(id), wire_ids: self.registered_of(id) };
         let (epoch, version) = (self.fence.epoch().get(), entering.owned_since.get());
         let kept = match &self.holds.keeper {

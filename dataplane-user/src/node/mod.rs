@@ -35,7 +35,7 @@ use crate::{
         Dataplane,
         attach::Attached,
         clock::Jiffies,
-        fence::{FenceKeeper, open_for},
+        fence::FenceKeeper,
         services::{Delivery, Service},
         sessions::InsertError,
     },
@@ -268,14 +268,8 @@ impl Node {
     pub fn remove_row(&mut self, service: &str, wire_id: &str) -> Result<(), Refusal> {
         let place = self.find_service(service)?;
         let (_, key) = self.parse_wire_id(place, wire_id)?;
-        let row = self.dataplane.sessions.get(&self.dataplane.memory, key);
-        match row {
-            Some((Entry { place: Place::Remote { .. }, .. }, _)) => {
-                self.dataplane.remove(key);
-                Ok(())
-            }
-            _ => Err(Refusal::NoRow(wire_id.to_owned())),
-        }
+        let was_there = self.remove_redirect(key);
+        was_there.then_some(()).ok_or_else(|| Refusal::NoRow(wire_id.to_owned()))
     }
 
     /// The SessionID goes first: a successor of this daemon ends a session without one.
@@ -309,7 +303,8 @@ impl Node {
         Entry { place, epoch: self.fence.epoch().get() }
     }
 
-    fn find_service(&self, name: &str) -> Result<usize, Refusal> {
+    /// The place of a service in the configuration.
+    pub fn find_service(&self, name: &str) -> Result<usize, Refusal> {
         self.services.iter().position(|service| service.name == name).ok_or_else(|| {
             let known: Vec<_> = self.services.iter().map(|service| &*service.name).collect();
             Refusal::NoService { name: name.to_owned(), known: known.join(", ") }
@@ -326,24 +321,33 @@ impl Node {
         self.sessions.get_mut(&id).expect("just found")
     }
 
-    fn check_cpu(&self, cpu: u32) -> Result<(), Refusal> {
+    /// Whether a CPU processes sessions.
+    pub fn check_cpu(&self, cpu: u32) -> Result<(), Refusal> {
         let known = self.cpus.contains(&cpu);
         known.then_some(()).ok_or_else(|| Refusal::NoCpu { cpu, cpus: self.cpus.clone() })
     }
 
     /// Whoever may not deliver may not mint either.
     fn check_fence(&self) -> Result<(), Refusal> {
-        open_for(self.dataplane.memory.local_row()).map(drop).ok_or(Refusal::FenceShut)
+        self.is_open().then_some(()).ok_or(Refusal::FenceShut)
     }
 
     /// A wire id in hexadecimal, of any length that wire ids have: peers choose their own.
     fn parse_wire_id(&self, service: usize, text: &str) -> Result<(Vec<u8>, Key), Refusal> {
         let bytes = unhex(text).ok_or_else(|| Refusal::NotHex(text.to_owned()))?;
-        let bytes = self.services[service].protocol.wire_id(&bytes);
-        match self.key(service, &bytes) {
-            Some(key) => Ok((bytes, key)),
-            None => Err(Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() }),
-        }
+        self.wire_id(service, &bytes)
+    }
+
+    /// What packets carry of an id, and its key.
+    fn wire_id(&self, service: usize, id: &[u8]) -> Result<(Vec<u8>, Key), Refusal> {
+        let bytes = self.services[service].protocol.wire_id(id);
+        let key = self.key_of(service, &bytes)?;
+        Ok((bytes, key))
+    }
+
+    fn key_of(&self, service: usize, bytes: &[u8]) -> Result<Key, Refusal> {
+        let length = || Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() };
+        self.key(service, bytes).ok_or_else(length)
     }
 
     fn key(&self, service: usize, bytes: &[u8]) -> Option<Key> {

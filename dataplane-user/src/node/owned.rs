@@ -58,11 +58,6 @@ impl Node {
         self.slots = slots;
     }
 
-    /// The service's place in the configuration.
-    pub fn place_of(&self, service: &str) -> Result<usize, Refusal> {
-        self.find_service(service)
-    }
-
     /// The slot of a wire id of a service.
     pub fn slot_of(&self, service: usize, bytes: &[u8]) -> Option<u16> {
         Some(self.key(service, bytes)?.slot)
@@ -77,11 +72,6 @@ impl Node {
         checked(client, self.services[service].address)
     }
 
-    /// Whether the CPU processes sessions.
-    pub fn checked_cpu(&self, cpu: u32) -> Result<(), Refusal> {
-        self.check_cpu(cpu)
-    }
-
     /// Draws a SessionID in a slot of this node's own whose key is free. Nothing is entered.
     pub fn draw_session(&self, service: usize) -> Result<SessionId, Refusal> {
         self.check_fence()?;
@@ -89,26 +79,26 @@ impl Node {
             return Err(Refusal::NoSlots);
         }
         let seed = self.services[service].seed();
-        for _ in 0..DRAWS {
+        self.draw_free(|| {
             let slot = self.slots[rand::rng().random_range(0..self.slots.len())];
             let (bytes, key) = draw(slot, seed)?;
-            match self.dataplane.check_room(key) {
-                Ok(()) => return Ok(SessionId::new(bytes)),
-                Err(InsertError::Taken) => {}
-                Err(full) => return Err(full.into()),
-            }
-        }
-        Err(InsertError::Taken.into())
+            Ok((SessionId::new(bytes), key))
+        })
     }
 
     /// Draws a wire id of the service's own length in the session's slot. Nothing is entered.
     pub fn draw_wire_id(&self, id: SessionId) -> Result<Vec<u8>, Refusal> {
         let Session { service, slot, .. } = *self.session_of(id)?;
         let service = &self.services[service];
+        self.draw_free(|| draw_for(service.protocol, slot, service.seed()))
+    }
+
+    /// Draws an id until the table has room for its key.
+    fn draw_free<T>(&self, draw: impl Fn() -> Result<(T, Key), Refusal>) -> Result<T, Refusal> {
         for _ in 0..DRAWS {
-            let (bytes, key) = draw_for(service.protocol, slot, service.seed())?;
+            let (id, key) = draw()?;
             match self.dataplane.check_room(key) {
-                Ok(()) => return Ok(bytes),
+                Ok(()) => return Ok(id),
                 Err(InsertError::Taken) => {}
                 Err(full) => return Err(full.into()),
             }
@@ -119,11 +109,8 @@ impl Node {
     /// What packets carry of a wire id that a peer chose, and its slot. Nothing is entered.
     pub fn check_wire_id(&self, id: SessionId, bytes: &[u8]) -> Result<(Vec<u8>, u16), Refusal> {
         let service = self.session_of(id)?.service;
-        let bytes = self.services[service].protocol.wire_id(bytes);
-        match self.key(service, &bytes) {
-            Some(key) => Ok((bytes, key.slot)),
-            None => Err(Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() }),
-        }
+        let (bytes, key) = self.wire_id(service, bytes)?;
+        Ok((bytes, key.slot))
     }
 
     /// A session of this node, as it is in the tables.
@@ -143,8 +130,7 @@ impl Node {
         if session.wire_ids.len() >= WIRE_IDS {
             return Err(Refusal::TooManyIds(id.to_string()));
         }
-        let length = || Refusal::Length { expected: "4 to 20 bytes".into(), got: bytes.len() };
-        let key = self.key(session.service, bytes).ok_or_else(length)?;
+        let key = self.key_of(session.service, bytes)?;
         match self.dataplane.get(key) {
             Some((Entry { place: Place::Remote { .. }, .. }, _)) => Ok(()),
             Some(_) => Err(InsertError::Taken.into()),
@@ -189,12 +175,12 @@ impl Node {
         let Entering { session: id, service, owned_since, client, .. } = *entering;
         let cpu = self.cpu_for(entering);
         let entry = self.local_entry(cpu);
-        self.note(entering, cpu)?;
+        self.note(entering, cpu);
         let keys = self.keys(id);
         let home = keys[0].hash;
         for (at, key) in keys.iter().enumerate() {
             let bytes = self.sessions[&id].wire_ids[at].clone();
-            self.replace_row(*key);
+            self.remove_redirect(*key);
             let version = owned_since.get();
             if let Err(error) = self.register(service, &bytes, *key, entry, version, home) {
                 for key in &keys[..at] {
@@ -214,14 +200,13 @@ impl Node {
     }
 
     /// Notes a session that is about to be in the tables.
-    pub(super) fn note(&mut self, entering: &Entering, cpu: u32) -> Result<(), Refusal> {
+    pub(super) fn note(&mut self, entering: &Entering, cpu: u32) {
         let Entering { session: id, service, version, ref wire_ids, .. } = *entering;
         let key = self.key(service, &id.bytes()).expect("a SessionID has a key");
         let all = std::iter::once(id.bytes().to_vec()).chain(wire_ids.iter().cloned()).collect();
         let session =
             Session { service, cpu, slot: key.slot, version, wire_ids: all, client: None };
         self.sessions.insert(id, session);
-        Ok(())
     }
 
     pub(super) fn cpu_for(&self, entering: &Entering) -> u32 {
@@ -229,11 +214,11 @@ impl Node {
         entering.cpu.filter(|cpu| self.cpus.contains(cpu)).unwrap_or(self.cpus[spread])
     }
 
-    /// A row that leads to another node gives way to a session that is this node's.
-    fn replace_row(&mut self, key: Key) {
-        if let Some((Entry { place: Place::Remote { .. }, .. }, _)) = self.dataplane.get(key) {
-            self.dataplane.remove(key);
-        }
+    /// Removes the row of a key that leads to another node; whether there was one.
+    pub(super) fn remove_redirect(&mut self, key: Key) -> bool {
+        let row = self.dataplane.get(key);
+        let leads_away = matches!(row, Some((Entry { place: Place::Remote { .. }, .. }, _)));
+        leads_away && self.dataplane.remove(key)
     }
 
     /// A session of this node has another version, or is bound to another client. Whether it is held stays
@@ -250,13 +235,10 @@ impl Node {
     /// Enters one more wire id of a session.
     pub fn enter_wire_id(&mut self, id: SessionId, bytes: &[u8]) -> Result<(), Refusal> {
         let Session { service, cpu, .. } = *self.session_of(id)?;
-        let key = self.key(service, bytes).ok_or_else(|| Refusal::Length {
-            expected: "4 to 20 bytes".into(),
-            got: bytes.len(),
-        })?;
+        let key = self.key_of(service, bytes)?;
         let own = self.key(service, &id.bytes()).expect("it was registered");
         let since = self.dataplane.get(own).map_or(0, |(_, since)| since);
-        self.replace_row(key);
+        self.remove_redirect(key);
         let entry = self.local_entry(cpu);
         self.register(service, bytes, key, entry, since, own.hash)?;
         self.session_mut(id).wire_ids.push(bytes.to_vec());
@@ -312,12 +294,11 @@ impl Node {
         }
     }
 
-    /// Forgets that packets with a wire id go to another node; whether they did.
-    pub fn forget_redirect(&mut self, service: usize, bytes: &[u8]) -> bool {
-        let Some(key) = self.key(service, bytes) else { return false };
-        let row = self.dataplane.get(key);
-        let leads_away = matches!(row, Some((Entry { place: Place::Remote { .. }, .. }, _)));
-        leads_away && self.dataplane.remove(key)
+    /// Forgets that packets with a wire id go to another node.
+    pub fn forget_redirect(&mut self, service: usize, bytes: &[u8]) {
+        if let Some(key) = self.key(service, bytes) {
+            self.remove_redirect(key);
+        }
     }
 
     /// What a successor of this daemon must know of a session's keys, in their order.

@@ -1,6 +1,6 @@
 //! The audit log: verified by replaying it, and exported.
 
-use super::Runtime;
+use super::{Runtime, pages::PAGE};
 use crate::cluster::Backend;
 use ownership::{
     audit::{ExportError, Finding, JsonLines, Verifier, export},
@@ -9,9 +9,6 @@ use ownership::{
 };
 use std::{io, path::Path};
 use thiserror::Error;
-
-/// How many rows are read together.
-const PAGE: usize = 1000;
 
 /// What the log was found to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

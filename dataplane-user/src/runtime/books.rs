@@ -145,11 +145,10 @@ impl Books {
         }
     }
 
-    /// The sessions whose time is over by `now`, and when the next one's is.
-    pub fn over(&self, now: Time) -> (Vec<SessionId>, Option<Time>) {
-        let over = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, session)| *session);
-        let next = self.due.iter().map(|(due, _)| *due).find(|due| *due > now);
-        (over.collect(), next)
+    /// The sessions whose time is over by `now`.
+    pub fn over(&self, now: Time) -> Vec<SessionId> {
+        let over = self.due.iter().take_while(|(due, _)| *due <= now);
+        over.map(|(_, session)| *session).collect()
     }
 
     /// Begins work about a session; whether nobody is at it.

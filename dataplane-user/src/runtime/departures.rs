@@ -1,10 +1,13 @@
 //! Sessions that have been handed off and wait to be taken in: their packets are held until their new owner is
 //! ready for them. That its row has left the destination's inbox says so.
 
-use super::{AGAIN, Runtime};
+use super::{
+    AGAIN, Runtime,
+    pages::{PAGE, pages},
+};
 use ownership::{
     NodeIndex, SessionId,
-    store::{Directory, Fault},
+    store::{Directory, Fault, InboxRow},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -12,9 +15,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Notify, oneshot};
-
-/// How many rows are read together.
-const PAGE: usize = 1000;
 
 /// How long after one look comes the next at the earliest, however much changes.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -94,14 +94,10 @@ impl Runtime {
     }
 
     async fn inbox_of_node(&self, node: NodeIndex) -> Result<HashSet<SessionId>, Fault> {
-        let (mut there, mut after) = (HashSet::new(), None);
-        loop {
-            let page = self.stores.directory.inbox(node, after, PAGE).await?;
-            after = page.last().map(|row| row.session.record.id());
-            there.extend(page.iter().map(|row| row.session.record.id()));
-            if page.len() < PAGE {
-                return Ok(there);
-            }
-        }
+        let mut there = HashSet::new();
+        let id = |row: &InboxRow| row.session.record.id();
+        let read = |after| self.stores.directory.inbox(node, after, PAGE);
+        pages(read, id, |page| there.extend(page.iter().map(id))).await?;
+        Ok(there)
     }
 }

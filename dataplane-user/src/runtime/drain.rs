@@ -13,7 +13,7 @@ use ownership::{
     NodeIndex, SessionId,
     drain::{Drain, Ending, How, LeftOver, Limits, Progress},
     lease::BootTime,
-    model::Cause,
+    model::{Cause, Input},
     store::{Admission, Directory, DirectoryWrite, Fault, Outcome, Store},
 };
 use std::{sync::Arc, time::Duration};
@@ -124,7 +124,8 @@ impl Runtime {
             How::HandOver => self.move_session(&turn, to, Haste::None).await,
             How::HandOverInHaste => self.move_session(&turn, to, Haste::Great).await,
             How::Terminate => {
-                let ended = self.terminate_turn(&turn, Cause::Operator).await;
+                let input = Input::Terminate { cause: Cause::Operator };
+                let ended = self.change(&turn, input).await;
                 return ended.is_ok().then_some(Ending::Terminated);
             }
         };
@@ -229,17 +230,15 @@ impl Runtime {
         let fence = self.stores.directory.fence(me).await?;
         let is_draining = fence.is_some_and(|fence| fence.admission == Admission::Draining);
         let books = self.books();
-        let has_part = |placement: &ownership::Placement| {
-            let has_part = |slot: &&ownership::placement::SlotOwner| {
-                [slot.owner, slot.previous].contains(&Some(me))
-            };
-            placement.slots().iter().filter(has_part).count()
-        };
-        let slots = books.placing.placement().map_or(0, has_part);
         let sessions = books.len();
-        // What was held of a session that has gone may still be on its way after it.
-        let is_empty = slots == 0 && sessions == 0 && !books.is_moving_home;
-        let is_safe_to_stop = is_draining && is_empty && books.placing.is_barrier_passed();
+        let (mut slots, mut is_safe_to_stop) = (0, false);
+        if let Some(placement) = books.placing.placement() {
+            slots = placement.slots().iter().filter(|slot| slot.involves(me)).count();
+            // What was held of a session that has gone may still be on its way after it.
+            let barrier = books.placing.barrier.filter(|_| is_draining && !books.is_moving_home);
+            is_safe_to_stop =
+                barrier.is_some_and(|barrier| placement.is_safe_to_stop(me, barrier, sessions));
+        }
         let progress = books.progress.clone();
         Ok(DrainStatus { is_draining, sessions, slots, progress, is_safe_to_stop })
     }

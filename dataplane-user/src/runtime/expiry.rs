@@ -60,7 +60,7 @@ impl Runtime {
                 continue;
             }
             self.forget_tombstones().await;
-            let (over, _) = self.books().over(utc());
+            let over = self.books().over(utc());
             for some in over.chunks(TOGETHER) {
                 let mut tasks = tokio::task::JoinSet::new();
                 for &session in some {

@@ -1,10 +1,14 @@
 //! Acts for owners that are lost: other nodes, and earlier epochs of this one.
 
-use super::{Runtime, inbox::is_handed_off};
+use super::{
+    Runtime,
+    inbox::is_handed_off,
+    pages::{PAGE, pages},
+};
 use ownership::{
     SessionId,
     baggage::Baggage,
-    model::{FenceProof, Hold, Owner},
+    model::{Cause, FenceProof, Hold, Input, Owner},
     pending::{NotDone, Pending},
     store::{
         Directory, DirectoryWrite, Fault, FenceRow, SessionWrite, Sessions, StoredSession,
@@ -13,9 +17,6 @@ use ownership::{
     takeover::{Knowledge, Strategy, act},
 };
 use std::{collections::BTreeSet, sync::Arc};
-
-/// How many rows are read together.
-const PAGE: usize = 1000;
 
 /// For which owners, and slots, nothing is left to be done: sessions are looked through again when that has
 /// changed.
@@ -149,8 +150,8 @@ impl Runtime {
         } else {
             self.own(stored, Knowledge::Written);
             if let Some(turn) = self.turn(session) {
-                let cause = ownership::model::Cause::Operator;
-                let _logged = self.terminate_turn(&turn, cause).await;
+                let cause = Cause::Operator;
+                let _as_it_was = self.change(&turn, Input::Terminate { cause }).await;
             }
         }
     }
@@ -203,18 +204,9 @@ impl Runtime {
     /// Reads every session of the store.
     pub(super) async fn all_sessions(
         &self,
-        mut each: impl FnMut(&[StoredSession]) + Send,
+        mut each: impl FnMut(&[StoredSession]),
     ) -> Result<(), Fault> {
-        let mut after = None;
-        loop {
-            let page = self.stores.sessions.sessions(after, PAGE).await?;
-            after = page.last().map(|stored| stored.record.id());
-            each(&page);
-            if page.len() < PAGE {
-                return Ok(());
-            }
-            // A million of them take a while, and others wait.
-            tokio::task::yield_now().await;
-        }
+        let read = |after| self.stores.sessions.sessions(after, PAGE);
+        pages(read, |stored| stored.record.id(), |page| each(&page)).await
     }
 }

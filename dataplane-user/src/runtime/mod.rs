@@ -21,6 +21,7 @@ mod moves;
 mod notice;
 mod off_home;
 mod open;
+mod pages;
 mod placing;
 mod settings;
 mod start;
@@ -53,7 +54,7 @@ use notice::Notices;
 use ownership::{
     SessionId,
     lease::Over,
-    model::{Context, Owner, SessionRecord},
+    model::{Context, Hold, Owner},
     reattach::Secrets,
     store::{Attempt, Fault, Identity, StoredSession},
     takeover::Knowledge,
@@ -173,11 +174,7 @@ impl Runtime {
     }
 
     /// Who this node is.
-    pub fn owner(&self) -> Owner {
-        self.by.owner
-    }
-
-    fn me(&self) -> Owner {
+    pub fn me(&self) -> Owner {
         self.by.owner
     }
 
@@ -310,7 +307,7 @@ impl Runtime {
         }
         node.publish(session, record.version(), record.transport().map(Into::into));
         drop(node);
-        if !is_moving(record) && self.books().stopped.contains(&session) {
+        if record.hold() == Hold::Active && self.books().stopped.contains(&session) {
             self.let_go(session, None);
         }
     }
@@ -325,15 +322,6 @@ impl Runtime {
     fn let_go(&self, session: SessionId, to: Target) {
         self.books().stopped.remove(&session);
         self.holding.release(session, to);
-    }
-}
-
-/// Whether a session is on its way to another node, or has come from one and was not resumed.
-fn is_moving(record: &SessionRecord) -> bool {
-    use ownership::model::Hold;
-    match record.hold() {
-        Hold::Active => false,
-        Hold::Frozen { .. } | Hold::HandedOff { .. } => true,
     }
 }
 

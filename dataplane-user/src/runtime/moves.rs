@@ -4,7 +4,7 @@ use super::{AGAIN, Carried, Notice, Runtime, Turn, change::Unchanged};
 use crate::cluster::now;
 use ownership::{
     NodeIndex, SessionId,
-    model::{Cause, Hold, Input},
+    model::Input,
     pending::{Due, NotDone},
     store::{Admission, BadWrite, DirectoryWrite, Outcome, SessionWrite, Store, TransferWrite},
     takeover::{Knowledge, Strategy},
@@ -301,15 +301,5 @@ impl Runtime {
             }
             tokio::time::sleep(AGAIN).await;
         }
-    }
-
-    /// Ends a session that is on its way nowhere yet, or that is frozen, on behalf of an operator or a deadline.
-    pub(super) async fn terminate_turn(
-        self: &Arc<Self>,
-        turn: &Turn,
-        cause: Cause,
-    ) -> Result<Moved, Unchanged> {
-        debug_assert!(!matches!(self.stored(turn).record.hold(), Hold::Frozen { .. }));
-        self.change(turn, Input::Terminate { cause }).await.map(|_| Moved::Over)
     }
 }

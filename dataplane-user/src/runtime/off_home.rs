@@ -1,40 +1,43 @@
 //! Ids whose owner is not their slot's: the rows of the directory, and what follows from them in the kernel.
 
-use super::{Runtime, books::Left};
+use super::{
+    Runtime,
+    books::Left,
+    pages::{PAGE, pages},
+};
 use ownership::{
     SessionId,
     store::{Directory, DirectoryWrite, Fault, OffHomeKey, OffHomeRow, Store},
 };
 use std::collections::HashMap;
 
-/// How many rows are read together.
-const PAGE: usize = 1000;
-
 impl Runtime {
     /// Reads all off-home rows, and publishes what has changed.
     pub(super) async fn follow_off_home(&self) -> Result<(), Fault> {
-        let (mut rows, mut after) = (HashMap::new(), None);
-        loop {
-            let page = self.stores.directory.off_home(0, u16::MAX, after, PAGE).await?;
-            after = page.last().map(|row| row.key.clone());
-            let is_last = page.len() < PAGE;
+        let mut rows = HashMap::new();
+        let read = |after| self.stores.directory.off_home(0, u16::MAX, after, PAGE);
+        let each = |page: Vec<OffHomeRow>| {
             rows.extend(page.into_iter().map(|row| (row.key.clone(), row)));
-            if is_last {
-                break;
-            }
-        }
-        let before = std::mem::take(&mut self.books().placing.off_home);
+        };
+        pages(read, |row| row.key.clone(), each).await?;
         let me = self.me().node;
-        for (key, row) in &rows {
-            if row.owner.node != me
-                && before.get(key) != Some(row)
-                && let Some((service, bytes)) = self.off_home_id(key)
-            {
+        // What is known stays known until all that follows is done.
+        let (new, gone): (Vec<_>, Vec<_>) = {
+            let books = self.books();
+            let before = &books.placing.off_home;
+            let is_new =
+                |row: &&OffHomeRow| row.owner.node != me && before.get(&row.key) != Some(row);
+            let is_gone = |row: &&OffHomeRow| !rows.contains_key(&row.key);
+            let new = rows.values().filter(is_new).cloned().collect();
+            (new, before.values().filter(is_gone).cloned().collect())
+        };
+        for row in new {
+            if let Some((service, bytes)) = self.off_home_id(&row.key) {
                 self.node().redirect(service, bytes, row.owner.node, row.version.get());
             }
         }
-        for (key, row) in before.iter().filter(|(key, _)| !rows.contains_key(*key)) {
-            let Some((service, bytes)) = self.off_home_id(key) else { continue };
+        for row in gone {
+            let Some((service, bytes)) = self.off_home_id(&row.key) else { continue };
             // It may be on its way home: then its packets go on to where it was until it is here.
             if self.stores.directory.inbox_of(me, row.session).await?.is_none() {
                 self.node().forget_redirect(service, bytes);

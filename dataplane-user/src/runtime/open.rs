@@ -53,12 +53,12 @@ impl Runtime {
     ///
     /// If the node has no slots or no room, may not act, or the store does not take it.
     pub async fn open(self: &Arc<Self>, open: Open) -> Result<Opened, Refusal> {
-        let place = self.node().place_of(&open.service)?;
+        let place = self.node().find_service(&open.service)?;
         let service = service_number(&open.service);
         let client = open.client.map(|client| self.node().checked_client(place, client));
         let client = client.transpose()?;
         if let Some(cpu) = open.cpu {
-            self.node().checked_cpu(cpu)?;
+            self.node().check_cpu(cpu)?;
         }
         let (got, most) = (open.context.len(), self.context_limit().bytes());
         if got > most {
@@ -78,7 +78,7 @@ impl Runtime {
         let turn = self.turn(session).ok_or(Unchanged::NotOwned)?;
         let opened = self.finish_opening(&turn, &entering, client, open.context).await;
         if opened.is_err() {
-            let _logged = self.terminate_turn(&turn, Cause::Request).await;
+            let _as_it_was = self.change(&turn, Input::Terminate { cause: Cause::Request }).await;
         }
         opened
     }
@@ -212,7 +212,7 @@ impl Runtime {
     ) -> Result<(), Refusal> {
         let turn = self.turn_of(session).await?;
         let keys = self.foreign_keys(session);
-        self.terminate_turn(&turn, cause).await?;
+        self.change(&turn, Input::Terminate { cause }).await?;
         self.forget_off_home(session, keys).await;
         Ok(())
     }
@@ -388,7 +388,7 @@ impl Runtime {
     ///
     /// If there is no such service.
     pub fn subscribe(&self, service: &str) -> Result<Subscription, Refusal> {
-        self.node().place_of(service)?;
+        self.node().find_service(service)?;
         Ok(self.notices.subscribe(service_number(service)))
     }
 

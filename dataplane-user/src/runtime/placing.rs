@@ -22,6 +22,8 @@ use std::{collections::HashMap, sync::Arc};
 pub(super) struct Placing {
     pub row: Option<PlacementRow>,
     pub applied: Option<Applied>,
+    /// The last barrier.
+    pub barrier: Option<Barrier>,
     /// The off-home rows whose packets the kernel sends on.
     pub off_home: HashMap<OffHomeKey, OffHomeRow>,
 }
@@ -29,13 +31,6 @@ pub(super) struct Placing {
 impl Placing {
     pub fn placement(&self) -> Option<&Placement> {
         self.applied.as_ref().map(Applied::placement)
-    }
-
-    /// Whether every live node knows of the placement.
-    pub fn is_barrier_passed(&self) -> bool {
-        let Some(applied) = &self.applied else { return false };
-        // Of every slot the owner is known then.
-        (0..=u16::MAX).all(|slot| applied.home(slot).is_some())
     }
 }
 
@@ -145,9 +140,8 @@ impl Runtime {
 
     /// Whether a node owns slots, or may still have sessions in some.
     pub fn has_part(&self, node: NodeIndex) -> bool {
-        let has_part = |placement: &Placement| {
-            placement.slots().iter().any(|slot| [slot.owner, slot.previous].contains(&Some(node)))
-        };
+        let has_part =
+            |placement: &Placement| placement.slots().iter().any(|slot| slot.involves(node));
         self.with_placement(has_part) == Some(true)
     }
 
@@ -224,23 +218,27 @@ impl Runtime {
 
     /// What follows when every live node has applied the placement.
     pub(super) async fn pass_barrier(self: &Arc<Self>, census: Census) {
-        let barrier = {
+        let (barrier, is_new) = {
             let mut books = self.books();
-            let Some(applied) = &mut books.placing.applied else { return };
+            let placing = &mut books.placing;
+            let Some(applied) = &mut placing.applied else { return };
             let Some(barrier) = census.barrier(applied.revision()) else { return };
-            applied.passed(barrier);
-            barrier
+            let is_new = placing.barrier.replace(barrier) != Some(barrier);
+            if is_new {
+                applied.passed(barrier);
+            }
+            (barrier, is_new)
         };
-        self.set_mintable();
+        if is_new {
+            self.set_mintable();
+        }
         self.clear(barrier).await;
     }
 
     /// Ends the moves away from this node, once no session is left here.
     async fn clear(self: &Arc<Self>, barrier: Barrier) {
         let me = self.me().node;
-        let is_leaving =
-            |placement: &Placement| placement.slots().iter().any(|slot| slot.previous == Some(me));
-        if self.with_placement(is_leaving) != Some(true) {
+        if self.with_placement(|placement| placement.leaves(me)) != Some(true) {
             return;
         }
         if self.books().placing.row.as_ref().map(|row| row.revision) != Some(barrier.revision()) {
@@ -289,10 +287,8 @@ impl Runtime {
     pub(super) fn leaving(&self) -> Vec<SessionId> {
         let all: Vec<(SessionId, u64)> = {
             let books = self.books();
-            let is_leaving = |placement: &Placement| {
-                placement.slots().iter().any(|slot| slot.previous == Some(self.me().node))
-            };
-            if !books.placing.placement().is_some_and(is_leaving) {
+            if !books.placing.placement().is_some_and(|placement| placement.leaves(self.me().node))
+            {
                 return Vec::new();
             }
             let live = books.sessions().filter(|(_, it)| !it.stored.record.is_terminated());

@@ -1,6 +1,10 @@
 //! How a node begins: what an earlier daemon of the same epoch has left is put in order, and the kernel with it.
 
-use super::{AGAIN, Carried, Runtime, Turn, inbox::is_handed_off};
+use super::{
+    AGAIN, Carried, Runtime, Turn,
+    inbox::is_handed_off,
+    pages::{PAGE, pages},
+};
 use ownership::{
     SessionId,
     baggage::Baggage,
@@ -15,9 +19,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-/// How many rows are read together.
-const PAGE: usize = 1000;
 
 /// How long a node that begins waits for the others to know of the placement.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,15 +44,14 @@ impl Runtime {
     /// If the store does not answer.
     pub async fn resume(self: &Arc<Self>) -> Result<(), Fault> {
         self.read_all_baggage().await?;
-        let waiting: HashMap<SessionId, InboxRow> = self
-            .stores
-            .directory
-            .inbox(self.me().node, None, usize::MAX)
-            .await?
-            .into_iter()
-            .filter(|row| row.session.record.owner() == self.me())
-            .map(|row| (row.session.record.id(), row))
-            .collect();
+        let mut waiting: HashMap<SessionId, InboxRow> = HashMap::new();
+        let id = |row: &InboxRow| row.session.record.id();
+        let is_mine = |row: &InboxRow| row.session.record.owner() == self.me();
+        let read = |after| self.stores.directory.inbox(self.me().node, after, PAGE);
+        let each = |page: Vec<InboxRow>| {
+            waiting.extend(page.into_iter().filter(is_mine).map(|row| (id(&row), row)));
+        };
+        pages(read, id, each).await?;
         let mut unsettled: Vec<StoredSession> = Vec::new();
         let mut here: HashSet<SessionId> = self.node().session_ids().into_iter().collect();
         // *Sticky*: what waits in the inbox is in nobody's own store yet.
@@ -123,19 +123,14 @@ impl Runtime {
     }
 
     async fn read_all_baggage(&self) -> Result<(), Fault> {
-        let mut after = None;
-        loop {
-            let page = self.stores.sessions.all_baggage(after, PAGE).await?;
-            after = page.last().map(|row| row.session);
-            let is_last = page.len() < PAGE;
+        let read = |after| self.stores.sessions.all_baggage(after, PAGE);
+        let each = |page| {
             let mut books = self.books();
             for row in page {
                 books.carry(row);
             }
-            if is_last {
-                return Ok(());
-            }
-        }
+        };
+        pages(read, |row| row.session, each).await
     }
 
     /// Puts in order a session that an earlier daemon left frozen, or handed here.

@@ -74,7 +74,7 @@ pub(super) fn begin(
 
 impl Attachment {
     async fn serve(&mut self) -> Over {
-        let owner = self.desk.runtime.owner();
+        let owner = self.desk.runtime.me();
         let attached = Attached {
             stream: self.subscription.number(),
             node: owner.node.get().into(),

@@ -84,6 +84,13 @@ pub struct SlotOwner {
     pub previous: Option<NodeIndex>,
 }
 
+impl SlotOwner {
+    /// Whether a node owns the slot, or may still have sessions in it.
+    pub fn involves(self, node: NodeIndex) -> bool {
+        [self.owner, self.previous].contains(&Some(node))
+    }
+}
+
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PlanError {
@@ -243,8 +250,8 @@ impl Placement {
     /// Whether a drained node is safe to stop: it has no part in this placement, every live node has applied
     /// that, and not one of its sessions is `left`.
     pub fn is_safe_to_stop(&self, node: NodeIndex, barrier: Barrier, left: usize) -> bool {
-        let has_part = |slot: &SlotOwner| [slot.owner, slot.previous].contains(&Some(node));
-        barrier.revision() == self.revision && left == 0 && !self.slots.iter().any(has_part)
+        let has_part = self.slots.iter().any(|slot| slot.involves(node));
+        barrier.revision() == self.revision && left == 0 && !has_part
     }
 
     /// Its version.
@@ -255,6 +262,11 @@ impl Placement {
     /// The owner of each of the [`SLOTS`] slots.
     pub fn slots(&self) -> &[SlotOwner] {
         &self.slots
+    }
+
+    /// Whether slots are moving away from a node.
+    pub fn leaves(&self, node: NodeIndex) -> bool {
+        self.slots.iter().any(|slot| slot.previous == Some(node))
     }
 
     /// The slots that a node owns.
