@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -94,7 +95,7 @@ impl Fleet {
             fleet.daemons.push(Daemon::start(cluster, node, &config)?);
         }
         for (node, daemon) in cluster.nodes().iter().zip(&fleet.daemons) {
-            fleet.gateways.push(gateway(cluster, node, daemon, options)?);
+            fleet.gateways.push(gateway(cluster, node, daemon.socket(), options)?);
         }
         fleet.wait_for_next_hops()?;
         Ok(fleet)
@@ -164,11 +165,11 @@ impl Fleet {
     }
 }
 
-/// The echo application on one node.
+/// The echo application on one node, whose daemon listens at `daemon`.
 pub fn gateway(
     cluster: &Cluster,
     node: &Node,
-    daemon: &Daemon,
+    daemon: &Path,
     options: &Options,
 ) -> Result<Gateway> {
     let serving: Vec<_> = services(cluster)
@@ -178,7 +179,7 @@ pub fn gateway(
             service: service.name,
         })
         .collect();
-    Gateway::start(node.namespace(), node.name(), daemon.socket(), &serving, options.cpus)
+    Gateway::start(node.namespace(), node.name(), daemon, &serving, options.cpus)
 }
 
 /// Clients of the echo service, all on the first client host, with addresses of their own from

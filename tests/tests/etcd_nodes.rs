@@ -1,16 +1,11 @@
 //! Nodes in processes of their own on a real etcd: their sessions move, in each of the two strategies.
 
-#[path = "../../ownership/tests/etcd/cluster.rs"]
-#[expect(dead_code, reason = "etcd's own tests do more to a cluster")]
-mod cluster;
-#[path = "../../ownership/tests/etcd/network.rs"]
-#[expect(dead_code, reason = "here the members share a network")]
-mod network;
+#[path = "etcd/mod.rs"]
+mod etcd;
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use dataplane_user::api::{Client as Api, DrainHow, LeftOver};
 use dataplane_user::secrets::SecretsFile;
 use jumpgate_tests::address::Family;
@@ -22,29 +17,19 @@ use jumpgate_tests::swarm::Swarm;
 use jumpgate_tests::topology::Cluster;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const MEMBERS: usize = 3;
 
 struct Scene {
     swarm: Swarm,
     fleet: Fleet,
     /// Before the network that it is in.
-    _etcd: cluster::Cluster,
+    _etcd: etcd::cluster::Cluster,
     _network: Cluster,
 }
 
 /// `None` without etcd.
 fn scene(sessions: &'static str) -> Result<Option<Scene>> {
     let network = Cluster::builder().build()?;
-    let Some(programs) = cluster::Programs::find() else {
-        let why = "there is no etcd here: `cargo xtask setup` brings it";
-        ensure!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip this");
-        eprintln!("skipped: {why}");
-        return Ok(None);
-    };
-    let node = &network.nodes()[0];
-    let IpAddr::V4(host) = network.underlay_address(node) else { bail!("an IPv4 underlay") };
-    let options = cluster::Options { host: Some(host), ..cluster::Options::default() };
-    let etcd = node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options));
+    let Some(etcd) = etcd::start(&network)? else { return Ok(None) };
     let options = Options::default();
     let secrets = network.scratch().join("secrets");
     SecretsFile::make(&secrets)?;
@@ -56,7 +41,7 @@ fn scene(sessions: &'static str) -> Result<Option<Scene>> {
         fleet.daemons.push(Daemon::start(&network, node, &config)?);
     }
     for (node, daemon) in network.nodes().iter().zip(&fleet.daemons) {
-        fleet.gateways.push(fleet::gateway(&network, node, daemon, &options)?);
+        fleet.gateways.push(fleet::gateway(&network, node, daemon.socket(), &options)?);
     }
     fleet.wait_for_next_hops()?;
     let mut swarm = fleet::swarm(&network, Family::V4, 1, 30)?;

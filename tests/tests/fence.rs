@@ -51,7 +51,7 @@ impl Scene {
             fleet.daemons.push(Daemon::start(&cluster, node, &config)?);
         }
         for (node, daemon) in cluster.nodes().iter().zip(&fleet.daemons) {
-            fleet.gateways.push(fleet::gateway(&cluster, node, daemon, &options())?);
+            fleet.gateways.push(fleet::gateway(&cluster, node, daemon.socket(), &options())?);
         }
         fleet.wait_for_next_hops()?;
         let mut swarm = fleet::swarm(&cluster, Family::V4, 1, CLIENTS)?;
@@ -168,7 +168,7 @@ fn a_killed_daemon_delivers_until_its_deadline_and_a_fresh_successor_starts_anew
         second.join().unwrap_or_else(|panic| resume_unwind(panic))
     });
     fleet.daemons[0] = starting.context("the second daemon")?;
-    let gateway = fleet::gateway(cluster, node, &fleet.daemons[0], &options())?;
+    let gateway = fleet::gateway(cluster, node, fleet.daemons[0].socket(), &options())?;
     fleet.gateways.insert(0, gateway);
     fleet.wait_for_next_hops()?;
     let status = fleet.status(0)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dataplane_user::api::{DrainHow, LeftOver, MoveResult};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::fleet::{self, Options};
-use jumpgate_tests::gateway::{Gateway, Serving};
+use jumpgate_tests::gateway::Gateway;
 use jumpgate_tests::probe;
 use jumpgate_tests::require_root;
 use jumpgate_tests::swarm::Swarm;
@@ -33,17 +33,8 @@ impl Scene {
         nodes.wait_for_next_hops()?;
         let mut gateways = Vec::new();
         for node in network.nodes() {
-            let serving: Vec<_> = fleet::services(&network)
-                .into_iter()
-                .map(|service| Serving {
-                    address: (service.address, service.port).into(),
-                    service: service.name,
-                })
-                .collect();
             let socket = nodes.socket(node.name())?;
-            let gateway =
-                Gateway::start(node.namespace(), node.name(), socket, &serving, options.cpus)?;
-            gateways.push(gateway);
+            gateways.push(fleet::gateway(&network, node, socket, &options)?);
         }
         let mut swarm = fleet::swarm(&network, Family::V4, 1, clients)?;
         swarm.open(PATIENCE)?;

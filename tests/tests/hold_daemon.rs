@@ -44,7 +44,7 @@ impl Scene {
             let config = fleet::config(&cluster, node, &options);
             let arguments = if index == A { arguments } else { &[] };
             let daemon = Daemon::start_with(&cluster, node, &config, arguments)?;
-            fleet.gateways.push(fleet::gateway(&cluster, node, &daemon, &options)?);
+            fleet.gateways.push(fleet::gateway(&cluster, node, daemon.socket(), &options)?);
             fleet.daemons.push(daemon);
         }
         fleet.wait_for_next_hops()?;

@@ -1,11 +1,7 @@
 //! The lease is kept in the store: a daemon acts as long as it can renew it there, and no longer.
 
-#[path = "../../ownership/tests/etcd/cluster.rs"]
-#[expect(dead_code, reason = "etcd's own tests do more to a cluster")]
-mod cluster;
-#[path = "../../ownership/tests/etcd/network.rs"]
-#[expect(dead_code, reason = "here the members share a network")]
-mod network;
+#[path = "etcd/mod.rs"]
+mod etcd;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -40,7 +36,7 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 947
 /// A node whose lease is in etcd, with a session and an application that reads.
 struct Scene {
     /// Before the network that it is in.
-    etcd: cluster::Cluster,
+    etcd: etcd::cluster::Cluster,
     daemon: Daemon,
     network: Cluster,
     config: Config,
@@ -49,24 +45,10 @@ struct Scene {
     session: String,
 }
 
-/// An etcd cluster at the underlay address of the first node; `None` without etcd.
-fn etcd(network: &Cluster) -> Result<Option<cluster::Cluster>> {
-    let Some(programs) = cluster::Programs::find() else {
-        let why = "there is no etcd here: `cargo xtask setup` brings it";
-        ensure!(std::env::var_os("CI").is_none(), "{why}, and CI must not skip this");
-        eprintln!("skipped: {why}");
-        return Ok(None);
-    };
-    let node = &network.nodes()[0];
-    let IpAddr::V4(host) = network.underlay_address(node) else { bail!("an IPv4 underlay") };
-    let options = cluster::Options { host: Some(host), ..cluster::Options::default() };
-    Ok(Some(node.namespace().run(|| cluster::Cluster::start(programs, MEMBERS, options))))
-}
-
 fn config(
     network: &Cluster,
     node: &Node,
-    etcd: &cluster::Cluster,
+    etcd: &etcd::cluster::Cluster,
     service: &Service,
 ) -> Result<Config> {
     let mut config = Config::of(network, node, std::slice::from_ref(service));
@@ -88,7 +70,7 @@ fn config(
 /// `None` without etcd.
 fn scene() -> Result<Option<Scene>> {
     let network = Cluster::builder().nodes(1).build()?;
-    let Some(etcd) = etcd(&network)? else { return Ok(None) };
+    let Some(etcd) = etcd::start(&network)? else { return Ok(None) };
     let node = &network.nodes()[0];
     let service = Service::native("game", network.vip(Family::V4), 7000);
     let config = config(&network, node, &etcd, &service)?;
@@ -294,7 +276,7 @@ fn of_b(daemon: &Daemon) -> Result<NodeRow> {
 fn nodes_know_each_others_epochs_and_forwarded_packets_name_them() -> Result<()> {
     require_root!();
     let network = Cluster::builder().nodes(2).build()?;
-    let Some(etcd) = etcd(&network)? else { return Ok(()) };
+    let Some(etcd) = etcd::start(&network)? else { return Ok(()) };
     let service = Service::native("game", network.vip(Family::V4), 7000);
     let config = |node| config(&network, node, &etcd, &service);
     let configs: Vec<_> = network.nodes().iter().map(config).collect::<Result<_>>()?;

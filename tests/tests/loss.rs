@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use jumpgate_tests::address::Family;
 use jumpgate_tests::config::Fence;
 use jumpgate_tests::fleet::{self, Options};
-use jumpgate_tests::gateway::{Gateway, Serving};
+use jumpgate_tests::gateway::Gateway;
 use jumpgate_tests::require_root;
 use jumpgate_tests::swarm::Swarm;
 use jumpgate_tests::together::Together;
@@ -44,17 +44,8 @@ impl Scene {
         nodes.wait_for_next_hops()?;
         let mut gateways = Vec::new();
         for node in network.nodes() {
-            let services = fleet::services(&network).into_iter();
-            let serving: Vec<_> = services
-                .map(|service| Serving {
-                    address: (service.address, service.port).into(),
-                    service: service.name,
-                })
-                .collect();
             let socket = nodes.socket(node.name())?;
-            let gateway =
-                Gateway::start(node.namespace(), node.name(), socket, &serving, options.cpus)?;
-            gateways.push(gateway);
+            gateways.push(fleet::gateway(&network, node, socket, &options)?);
         }
         let mut swarm = fleet::swarm(&network, Family::V4, 1, 30)?;
         swarm.open(PATIENCE)?;

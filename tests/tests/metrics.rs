@@ -86,7 +86,7 @@ fn what_is_scraped_is_what_the_command_line_shows() -> Result<()> {
         Config { metrics, ..config }
     };
     let daemon = Daemon::start(&cluster, node, &config(node, Some(Metrics { listen: LISTEN })))?;
-    let _gateway = fleet::gateway(&cluster, node, &daemon, &options)?;
+    let _gateway = fleet::gateway(&cluster, node, daemon.socket(), &options)?;
     let b = &cluster.nodes()[1];
     let _other = Daemon::start(&cluster, b, &config(b, None))?;
 

@@ -85,7 +85,12 @@ impl Scene {
             fleet.daemons.push(Daemon::start_with(&cluster, node, &config, arguments(end))?);
         }
         for (node, daemon) in cluster.nodes().iter().zip(&fleet.daemons) {
-            fleet.gateways.push(fleet::gateway(&cluster, node, daemon, &Options::default())?);
+            fleet.gateways.push(fleet::gateway(
+                &cluster,
+                node,
+                daemon.socket(),
+                &Options::default(),
+            )?);
         }
         fleet.wait_for_next_hops()?;
         let mut swarm = fleet::swarm(&cluster, family, 1, CLIENTS)?;

@@ -7,9 +7,8 @@ use anyhow::{Context, Result, ensure};
 use dataplane_user::api::{Client as Api, DrainHow, DrainProgress, LeftOver};
 use jumpgate_tests::config::Fence;
 use jumpgate_tests::fleet;
-use jumpgate_tests::gateway::{Gateway, Serving};
+use jumpgate_tests::gateway::Gateway;
 use jumpgate_tests::together::Together;
-use jumpgate_tests::topology::Node;
 
 use crate::ask::Ask;
 use crate::kernel;
@@ -59,22 +58,10 @@ impl<'a> Nodes<'a> {
         }
         nodes.together.wait_for_next_hops()?;
         for node in cluster.nodes() {
-            let gateway = nodes.gateway(node)?;
-            nodes.gateways.push(gateway);
+            let socket = nodes.together.socket(node.name())?;
+            nodes.gateways.push(fleet::gateway(cluster, node, socket, &options)?);
         }
         Ok(nodes)
-    }
-
-    fn gateway(&self, node: &Node) -> Result<Gateway> {
-        let services = fleet::services(self.stage.cluster).into_iter();
-        let serving: Vec<_> = services
-            .map(|service| Serving {
-                address: (service.address, service.port).into(),
-                service: service.name,
-            })
-            .collect();
-        let socket = self.together.socket(node.name())?;
-        Gateway::start(node.namespace(), node.name(), socket, &serving, self.stage.cpus)
     }
 
     /// Sessions stay; a node is drained, comes back, and another is lost. Ends the daemons.
