@@ -60,10 +60,7 @@ impl Runtime {
         if let Some(cpu) = open.cpu {
             self.node().check_cpu(cpu)?;
         }
-        let (got, most) = (open.context.len(), self.context_limit().bytes());
-        if got > most {
-            return Err(Refusal::ContextTooLong { got, most });
-        }
+        self.check_context(&open.context)?;
         let session = self.give_birth(place, service).await?;
         let stored = self.owned(session).ok_or(Unchanged::NotOwned)?.stored;
         let entering = Entering {
@@ -320,12 +317,19 @@ impl Runtime {
         session: SessionId,
         context: Vec<u8>,
     ) -> Result<(), Refusal> {
-        let (got, most) = (context.len(), self.context_limit().bytes());
-        if got > most {
-            return Err(Refusal::ContextTooLong { got, most });
-        }
+        self.check_context(&context)?;
         let _turn = self.turn_of(session).await?;
         Ok(self.pack(session, |mine| Ok(mine.with_context(context.into()))).await?)
+    }
+
+    /// Whether a context is short enough for the store.
+    ///
+    /// # Errors
+    ///
+    /// If it is not.
+    pub fn check_context(&self, context: &[u8]) -> Result<(), Refusal> {
+        let (got, most) = (context.len(), self.context_limit().bytes());
+        if got > most { Err(Refusal::ContextTooLong { got, most }) } else { Ok(()) }
     }
 
     /// How long a context may be.

@@ -156,12 +156,8 @@ impl Attachment {
             }
             From::Quiesced(Quiesced { session, context }) => {
                 let session = session_id(&session).map_err(Over::Refused)?;
-                let (got, most) = (
-                    context.as_ref().map_or(0, Vec::len),
-                    self.desk.runtime.context_limit().bytes(),
-                );
-                if got > most {
-                    let refusal = Refusal::ContextTooLong { got, most };
+                let given = context.as_deref().unwrap_or_default();
+                if let Err(refusal) = self.desk.runtime.check_context(given) {
                     return self.refuse(session, &refusal).await;
                 }
                 if self.asked.get(&session) == Some(&Question::Quiesce) {

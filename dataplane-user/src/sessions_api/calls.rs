@@ -107,7 +107,7 @@ impl Sessions for Calls {
         let (caller, asked) = parts(request)?;
         self.check_service(caller, &asked.service)?;
         let client = client(&asked.client)?;
-        check_context(&self.0.runtime, &asked.context)?;
+        debug_assert!(self.0.runtime.context_limit().bytes() < MESSAGE_MAX);
         let stream = asked.owned_by_connection.then_some(asked.stream);
         if let Some(stream) =
             stream.filter(|&stream| !self.0.streams.is_open(stream, &asked.service))
@@ -295,13 +295,4 @@ fn not_allowed(caller: Caller, service: &str) -> Status {
 fn no_stream(stream: u64, service: &str) -> Status {
     let message = format!("no stream {stream} of service {service:?} is open: attach first");
     status(Code::FailedPrecondition, Reason::NoStream, message)
-}
-
-fn check_context(runtime: &Runtime, context: &[u8]) -> Result<(), Status> {
-    debug_assert!(runtime.context_limit().bytes() < MESSAGE_MAX);
-    let (got, most) = (context.len(), runtime.context_limit().bytes());
-    if got > most {
-        return Err(refused(&Refusal::ContextTooLong { got, most }));
-    }
-    Ok(())
 }
